@@ -33,7 +33,7 @@ pub enum Malformed {
     /// `#`, raw or encoded.
     #[error("the path has a fragment sign")]
     Fragment,
-    /// A control byte, NUL, space or DEL, raw or encoded.
+    /// A control character (NUL and DEL among them), raw or encoded, or a raw space.
     #[error("the path has a control byte")]
     ControlByte,
     /// A raw byte outside ASCII, or one RFC 3986 has no place for in a path.

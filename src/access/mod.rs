@@ -2,16 +2,24 @@
 //!
 //! | file | what is there |
 //! |---|---|
+//! | [`attempt`] | one call as it arrived, read once |
+//! | [`host`], [`path`] | canonical host and path |
+//! | [`route`] | which service they lead to |
 //! | [`malformed`] | the ways a request can fail to have one reading |
 //! | [`identity`] | who calls, as proved |
 //! | [`decision`] | allow or deny, and why |
 //!
 //! Invariant: nothing here does I/O, waits, or knows hyper.
 
+pub mod attempt;
 pub mod decision;
+pub mod host;
 pub mod identity;
 pub mod malformed;
+pub mod path;
+pub mod route;
 
+pub use attempt::{Access, Attempt, Client, Connection, Credential, Refusal};
 pub use decision::{Decision, Grounds, Reason, Rule};
 pub use identity::{Caller, CredentialFault, Identity, ProofMethod};
 pub use malformed::Malformed;

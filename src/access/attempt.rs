@@ -1,0 +1,543 @@
+//! One call as it arrived, read once.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Uri, Version, request};
+use ipnet::IpNet;
+
+use super::decision::Reason;
+use super::host::Host;
+use super::malformed::Malformed;
+use super::path::{CanonicalPath, Reading};
+use super::route::{Route, Routes};
+
+/// A call as it arrived: its canonical form or the reason it has none, and what the record says of it.
+#[derive(Debug)]
+pub struct Attempt {
+    /// The canonical form, or why there is none.
+    pub access: Result<Access, Refusal>,
+    /// The method as sent.
+    pub method: Method,
+    /// The target as sent.
+    pub target: Uri,
+    /// What the caller offers as proof.
+    pub credential: Credential,
+    /// Where the call comes from.
+    pub client: Client,
+    /// The number by which the caller, the upstream and the record know this call.
+    pub id: RequestId,
+    /// The W3C trace it belongs to.
+    pub trace: TraceContext,
+    /// `User-Agent` as sent.
+    pub user_agent: Option<HeaderValue>,
+    /// Whether this is a CORS preflight.
+    pub preflight: bool,
+}
+
+/// The canonical form of a call: what is routed, decided, recorded and forwarded.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// The service it is for.
+    pub route: Arc<Route>,
+    /// A method the gate forwards.
+    pub method: Method,
+    /// The one host it names.
+    pub host: Host,
+    /// The path the upstream will see.
+    pub path: CanonicalPath,
+}
+
+/// A call without canonical form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub reason: Reason,
+    /// The host it names, where that much was clear.
+    pub host: Option<Host>,
+    /// The service it would have reached, where that much was clear.
+    pub service: Option<Arc<str>>,
+}
+
+/// The connection a call came over.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// The other end of the socket.
+    pub peer: SocketAddr,
+    /// The TLS version, e.g. `TLSv1.3`; `None` on a plain connection.
+    pub tls: Option<&'static str>,
+}
+
+/// Where a call comes from: the peer, or the client that a trusted proxy names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// The caller's address, IPv4-mapped addresses as IPv4.
+    pub ip: IpAddr,
+    /// The peer's port; 0 where a trusted proxy stands between.
+    pub port: u16,
+    /// The TLS version of the connection to the gate.
+    pub tls: Option<&'static str>,
+    /// Whether the peer is a configured trusted proxy.
+    pub by_proxy: bool,
+}
+
+/// What a caller offers as proof of who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// Nothing.
+    None,
+    /// A bearer token (RFC 6750 §2.1).
+    Bearer(Token),
+    /// An `Authorization` of another scheme.
+    Unsupported,
+    /// An `Authorization` that is not well formed.
+    Malformed,
+}
+
+/// A bearer token. It is a secret: it prints as `Token(..)`, and nothing writes it anywhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token {
+    value: HeaderValue,
+    start: usize,
+}
+
+impl Token {
+    /// The token's characters.
+    pub fn as_str(&self) -> &str {
+        self.value.to_str().ok().and_then(|v| v.get(self.start..)).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// A request's number: 1 to 128 characters of `[A-Za-z0-9._-]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(HeaderValue);
+
+/// The W3C trace context of a call: a valid `traceparent` (version 00), 55 bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceContext(HeaderValue);
+
+/// The networks whose word on the client's address is believed.
+#[derive(Clone, Debug, Default)]
+pub struct TrustedProxies(Vec<IpNet>);
+
+/// What reading an attempt needs to know of the configuration.
+#[derive(Debug)]
+pub struct ReadRules<'a> {
+    /// The services.
+    pub routes: &'a Routes,
+    /// Who may speak for a client.
+    pub trusted: &'a TrustedProxies,
+    /// The longest request target, in bytes.
+    pub target_bytes: usize,
+}
+
+impl Attempt {
+    /// Reads a request's head. `fresh` becomes the request's id, and its trace's, where it brings none to be believed.
+    pub fn read(head: &request::Parts, connection: &Connection, rules: &ReadRules<'_>, fresh: u128) -> Self {
+        let by_proxy = rules.trusted.contains(connection.peer.ip());
+        let (credential, credential_fault) = Credential::read(&head.headers);
+        let access = match credential_fault {
+            Some(fault) => Err(Refusal { reason: Reason::Malformed(fault), host: None, service: None }),
+            None => Access::read(head, connection, rules),
+        };
+        Self {
+            access,
+            method: head.method.clone(),
+            target: head.uri.clone(),
+            credential,
+            client: Client::read(&head.headers, connection, rules.trusted, by_proxy),
+            id: RequestId::read(&head.headers, by_proxy, fresh),
+            trace: TraceContext::read(&head.headers, fresh),
+            user_agent: head.headers.get(header::USER_AGENT).cloned(),
+            preflight: head.method == Method::OPTIONS
+                && head.headers.contains_key(header::ORIGIN)
+                && head.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD),
+        }
+    }
+
+    /// The host as far as it is known: canonical, or as sent.
+    pub fn host_text(&self) -> &str {
+        match &self.access {
+            Ok(access) => access.host.as_str(),
+            Err(refusal) => match &refusal.host {
+                Some(host) => host.as_str(),
+                None => self.target.authority().map_or("", |authority| authority.as_str()),
+            },
+        }
+    }
+
+    /// The path as far as it is known: canonical, or as sent. Never the query.
+    pub fn path_text(&self) -> &str {
+        match &self.access {
+            Ok(access) => access.path.as_str(),
+            Err(_) => self.target.path(),
+        }
+    }
+
+    /// The names of the query's parameters, as sent, without their values.
+    pub fn query_names(&self) -> impl Iterator<Item = &str> {
+        self.target
+            .query()
+            .into_iter()
+            .flat_map(|query| query.split('&'))
+            .map(|pair| pair.split('=').next().unwrap_or(pair))
+            .filter(|name| !name.is_empty())
+    }
+}
+
+impl Access {
+    fn read(head: &request::Parts, connection: &Connection, rules: &ReadRules<'_>) -> Result<Self, Refusal> {
+        let refuse = |reason, host, service| Refusal { reason, host, service };
+        let malformed = |fault| refuse(Reason::Malformed(fault), None, None);
+        // Methods first: CONNECT and `OPTIONS *` have targets that are not paths.
+        if !is_forwarded(&head.method) || head.uri.path() == "*" {
+            return Err(refuse(Reason::MethodNotAllowed, None, None));
+        }
+        check_framing(head).map_err(malformed)?;
+        let host = read_host(head, connection.tls.is_some()).map_err(malformed)?;
+        let refuse_on = |reason, service, host: &Host| refuse(reason, Some(host.clone()), service);
+        let target_len = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+        if target_len > rules.target_bytes {
+            return Err(refuse_on(Reason::Malformed(Malformed::TargetTooLong), None, &host));
+        }
+        let reading =
+            Reading::of(head.uri.path()).map_err(|f| refuse_on(Reason::Malformed(f), None, &host))?;
+        let route = rules
+            .routes
+            .find(host.name(), reading.for_routing())
+            .ok_or_else(|| refuse_on(Reason::NoService, None, &host))?;
+        let path = reading
+            .under(route.tolerance)
+            .map_err(|f| refuse_on(Reason::Malformed(f), Some(Arc::clone(&route.service)), &host))?;
+        let path = match &route.rewrite {
+            Some(to) => path.rewritten(&route.prefix, to),
+            None => path,
+        };
+        Ok(Self { route: Arc::clone(route), method: head.method.clone(), host, path })
+    }
+}
+
+/// The methods that are forwarded; CONNECT, TRACE and unknown ones are not (RFC 9110 §9.3).
+fn is_forwarded(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE | Method::OPTIONS
+    )
+}
+
+/// Refuses heads that leave the body's length open to interpretation (RFC 9112 §6.3), as far as they can still be
+/// seen here.
+fn check_framing(head: &request::Parts) -> Result<(), Malformed> {
+    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+        let alone = codings.next().is_none() && !head.headers.contains_key(header::CONTENT_LENGTH);
+        if !chunked || !alone || head.version != Version::HTTP_11 {
+            return Err(Malformed::Framing);
+        }
+    }
+    let mut lengths = head.headers.get_all(header::CONTENT_LENGTH).iter();
+    if let Some(length) = lengths.next()
+        && (lengths.next().is_some() || length.is_empty() || !length.as_bytes().iter().all(u8::is_ascii_digit))
+    {
+        return Err(Malformed::Framing);
+    }
+    match head.headers.get(header::EXPECT) {
+        Some(expect) if !expect.as_bytes().eq_ignore_ascii_case(b"100-continue") => Err(Malformed::Expect),
+        _ => Ok(()),
+    }
+}
+
+/// The one host a request names: `Host` and the target's authority must agree where both are there.
+fn read_host(head: &request::Parts, tls: bool) -> Result<Host, Malformed> {
+    let mut hosts = head.headers.get_all(header::HOST).iter();
+    let from_header = match hosts.next() {
+        Some(value) => Some(Host::read(value.to_str().map_err(|_| Malformed::Host)?, tls)?),
+        None => None,
+    };
+    if hosts.next().is_some() {
+        return Err(Malformed::HostRepeated);
+    }
+    let from_target = match head.uri.authority() {
+        Some(authority) => Some(Host::read(authority.as_str(), tls)?),
+        None => None,
+    };
+    match (from_header, from_target) {
+        (Some(header), Some(target)) if header != target => Err(Malformed::HostMismatch),
+        // RFC 9112 §3.2: an HTTP/1.1 request without Host is refused, whatever its target says.
+        (None, Some(_)) if head.version < Version::HTTP_2 => Err(Malformed::HostMissing),
+        (Some(host), _) | (None, Some(host)) => Ok(host),
+        (None, None) => Err(Malformed::HostMissing),
+    }
+}
+
+impl Credential {
+    fn read(headers: &HeaderMap) -> (Self, Option<Malformed>) {
+        let mut values = headers.get_all(header::AUTHORIZATION).iter();
+        let Some(value) = values.next() else { return (Self::None, None) };
+        if values.next().is_some() {
+            return (Self::Malformed, Some(Malformed::AuthorizationRepeated));
+        }
+        (Self::parse(value), None)
+    }
+
+    fn parse(value: &HeaderValue) -> Self {
+        let Ok(text) = value.to_str() else { return Self::Malformed };
+        let (scheme, rest) = text.split_once(' ').unwrap_or((text, ""));
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return if scheme.is_empty() { Self::Malformed } else { Self::Unsupported };
+        }
+        let token = rest.trim_start_matches(' ');
+        // RFC 6750 §2.1: b64token.
+        let well_formed = !token.is_empty()
+            && token.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'='));
+        if !well_formed {
+            return Self::Malformed;
+        }
+        Self::Bearer(Token { start: text.len() - token.len(), value: value.clone() })
+    }
+}
+
+impl TrustedProxies {
+    /// Trusts these networks and no others.
+    pub fn new(networks: Vec<IpNet>) -> Self {
+        Self(networks)
+    }
+
+    /// Whether `ip` is in one of them.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        self.0.iter().any(|network| network.contains(&ip))
+    }
+}
+
+impl Client {
+    /// The peer, or behind trusted proxies the nearest address in `X-Forwarded-For` that is not one of them.
+    fn read(headers: &HeaderMap, connection: &Connection, trusted: &TrustedProxies, by_proxy: bool) -> Self {
+        let peer = connection.peer.ip().to_canonical();
+        let direct = Self { ip: peer, port: connection.peer.port(), tls: connection.tls, by_proxy };
+        if !by_proxy {
+            return direct;
+        }
+        let mut ip = peer;
+        'chain: for value in headers.get_all("x-forwarded-for").iter().rev() {
+            let Ok(text) = value.to_str() else { break };
+            for hop in text.rsplit(',') {
+                // What a trusted proxy says is believed hop by hop; where it makes no sense, belief ends.
+                let Ok(hop) = hop.trim().parse::<IpAddr>() else { break 'chain };
+                ip = hop.to_canonical();
+                if !trusted.contains(ip) {
+                    break 'chain;
+                }
+            }
+        }
+        if ip == peer { direct } else { Self { ip, port: 0, ..direct } }
+    }
+}
+
+impl RequestId {
+    fn read(headers: &HeaderMap, by_proxy: bool, fresh: u128) -> Self {
+        let well_formed = |value: &HeaderValue| {
+            (1..=128).contains(&value.len())
+                && value.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        };
+        match headers.get("x-request-id") {
+            Some(value) if by_proxy && well_formed(value) => Self(value.clone()),
+            _ => Self(ascii_value(format!("{fresh:032x}"))),
+        }
+    }
+
+    /// The id as a header value.
+    pub const fn header(&self) -> &HeaderValue {
+        &self.0
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+}
+
+impl TraceContext {
+    fn read(headers: &HeaderMap, fresh: u128) -> Self {
+        let mut values = headers.get_all("traceparent").iter();
+        match (values.next(), values.next()) {
+            (Some(value), None) if is_traceparent(value.as_bytes()) => Self(value.clone()),
+            // The low half of a trace id that is not all zero makes the first span's id.
+            _ => Self(ascii_value(format!("00-{:032x}-{:016x}-00", fresh | 1, (fresh as u64) | 1))),
+        }
+    }
+
+    /// The `traceparent` header.
+    pub const fn header(&self) -> &HeaderValue {
+        &self.0
+    }
+
+    /// The trace id, 32 hex digits.
+    pub fn trace_id(&self) -> &str {
+        self.0.to_str().ok().and_then(|text| text.get(3..35)).unwrap_or_default()
+    }
+}
+
+/// W3C Trace Context §3.2, version 00.
+fn is_traceparent(value: &[u8]) -> bool {
+    let is_hex = |part: &[u8]| part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let not_zero = |part: &[u8]| part.iter().any(|b| *b != b'0');
+    match value.split(|b| *b == b'-').collect::<Vec<_>>().as_slice() {
+        [b"00", trace, span, flags] => {
+            trace.len() == 32
+                && span.len() == 16
+                && flags.len() == 2
+                && is_hex(trace)
+                && is_hex(span)
+                && is_hex(flags)
+                && not_zero(trace)
+                && not_zero(span)
+        }
+        _ => false,
+    }
+}
+
+fn ascii_value(text: String) -> HeaderValue {
+    // Hex digits and dashes are always a valid value; the fallback only spares a panic path.
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("0"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::path::Tolerance;
+    use super::super::route::{HostPattern, Preflights};
+    use super::*;
+    use http::Request;
+
+    fn routes() -> Routes {
+        Routes::new([Route {
+            service: "app".into(),
+            hosts: vec![HostPattern::Exact("app".into())],
+            prefix: "/".into(),
+            rewrite: None,
+            tolerance: Tolerance::default(),
+            preflights: Preflights::Off,
+        }])
+    }
+
+    fn read(request: request::Builder) -> Attempt {
+        read_from(request, "192.0.2.1:5000")
+    }
+
+    fn read_from(request: request::Builder, peer: &str) -> Attempt {
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let trusted = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
+        let connection = Connection { peer: peer.parse().unwrap(), tls: None };
+        Attempt::read(&head, &connection, &ReadRules { routes: &routes(), trusted: &trusted, target_bytes: 100 }, 7)
+    }
+
+    fn reason(attempt: &Attempt) -> Option<Reason> {
+        attempt.access.as_ref().err().map(|refusal| refusal.reason)
+    }
+
+    fn get(target: &str) -> request::Builder {
+        Request::get(target).header("host", "app")
+    }
+
+    #[test]
+    fn a_plain_request_reads_as_its_canonical_form() {
+        let attempt = read(get("/a%2Db?x=secret&y=&z&=q").header("host", "app").header("user-agent", "t"));
+        assert_eq!(reason(&attempt), Some(Reason::Malformed(Malformed::HostRepeated)));
+        let attempt = read(get("/a%2Db?x=secret&y=&z&=q"));
+        let access = attempt.access.as_ref().unwrap();
+        assert_eq!((&*access.route.service, access.host.as_str(), access.path.as_str()), ("app", "app", "/a-b"));
+        assert_eq!(attempt.query_names().collect::<Vec<_>>(), ["x", "y", "z"]);
+    }
+
+    #[test]
+    fn what_has_no_one_reading_is_refused_by_name() {
+        use Malformed as M;
+        let post = |a: &str, b: &str| Request::post("/").header("host", "app").header(a, b);
+        for (request, fault) in [
+            (Request::get("/"), M::HostMissing),
+            (Request::get("/").header("host", "a;for=1.2.3.4"), M::Host),
+            (Request::get("http://other/admin").header("host", "app"), M::HostMismatch),
+            (Request::get("http://app/"), M::HostMissing),
+            (Request::get("http://u@app/").header("host", "app"), M::Host),
+            (get("/public/../admin"), M::DotSegment),
+            (get(&format!("/{}", "a".repeat(100))), M::TargetTooLong),
+            (get("/").header("authorization", "Bearer a").header("authorization", "Bearer b"), M::AuthorizationRepeated),
+            (post("content-length", "3").header("transfer-encoding", "chunked"), M::Framing),
+            (post("transfer-encoding", "gzip, chunked"), M::Framing),
+            (post("transfer-encoding", "chunked\t"), M::Framing),
+            (post("transfer-encoding", "chunked").header("transfer-encoding", "chunked"), M::Framing),
+            (post("transfer-encoding", "chunked").version(Version::HTTP_10), M::Framing),
+            (post("content-length", "3").header("content-length", "3"), M::Framing),
+            (post("content-length", "+3"), M::Framing),
+            (post("expect", "200-maybe"), M::Expect),
+        ] {
+            let shown = format!("{request:?}");
+            assert_eq!(reason(&read(request)), Some(Reason::Malformed(fault)), "{shown}");
+        }
+        for request in [
+            Request::builder().method("CONNECT").uri("h:443"),
+            Request::builder().method("OPTIONS").uri("*").header("host", "app"),
+            Request::builder().method("TRACE").uri("/").header("host", "app"),
+            Request::builder().method("FOO").uri("/").header("host", "app"),
+        ] {
+            assert_eq!(reason(&read(request)), Some(Reason::MethodNotAllowed));
+        }
+        assert_eq!(reason(&read(Request::get("/").header("host", "other"))), Some(Reason::NoService));
+    }
+
+    #[test]
+    fn absolute_form_that_agrees_with_host_is_accepted() {
+        assert_eq!(reason(&read(Request::get("http://APP:80/x").header("host", "app."))), None);
+    }
+
+    #[test]
+    fn credentials_are_read_by_scheme_and_print_no_secret() {
+        let credential = |value: &str| read(get("/").header("authorization", value)).credential;
+        assert_eq!(read(get("/")).credential, Credential::None);
+        for value in ["Bearer abc.def", "bearer abc.def", "BEARER   abc.def"] {
+            let Credential::Bearer(token) = credential(value) else { panic!("{value}") };
+            assert_eq!(token.as_str(), "abc.def");
+            assert!(!format!("{token:?}").contains("abc"));
+        }
+        for value in ["Bearer", "Bearer ", "Bearer a b", "Bearer a,b", " x"] {
+            assert_eq!(credential(value), Credential::Malformed, "{value}");
+        }
+        assert_eq!(credential("Basic dTpw"), Credential::Unsupported);
+    }
+
+    #[test]
+    fn a_clients_word_on_its_address_and_id_is_believed_only_behind_a_trusted_proxy() {
+        let request = || get("/").header("x-forwarded-for", "203.0.113.9, 10.1.1.1").header("x-request-id", "mine");
+        let direct = read(request());
+        assert_eq!((direct.client.ip.to_string(), direct.client.port), ("192.0.2.1".into(), 5000));
+        assert_eq!(direct.id.as_str(), format!("{:032x}", 7));
+        let proxied = read_from(request(), "10.0.0.1:80");
+        assert_eq!((proxied.client.ip.to_string(), proxied.client.port), ("203.0.113.9".into(), 0));
+        assert_eq!(proxied.id.as_str(), "mine");
+        let mapped = read_from(request(), "[::ffff:10.0.0.1]:80");
+        assert_eq!(mapped.client.ip.to_string(), "203.0.113.9");
+        let nonsense = read_from(get("/").header("x-forwarded-for", "1.2.3.4, unknown"), "10.0.0.1:80");
+        assert_eq!(nonsense.client.ip.to_string(), "10.0.0.1");
+    }
+
+    #[test]
+    fn a_trace_is_carried_if_valid_and_begun_if_not() {
+        let valid = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let attempt = read(get("/").header("traceparent", valid));
+        assert_eq!(attempt.trace.header(), valid);
+        assert_eq!(attempt.trace.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
+        for bad in ["", "00-0-0-0", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", "ff-x"] {
+            let begun = read(get("/").header("traceparent", bad));
+            assert!(is_traceparent(begun.trace.header().as_bytes()), "{bad}");
+        }
+    }
+}
