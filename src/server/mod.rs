@@ -1,1 +1,15 @@
-//! To come.
+//! Listeners, threads, connections.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | [`listen`] | sockets, and the acceptor that deals connections to workers |
+//! | [`worker`] | one thread and one runtime per core |
+//! | [`connection`] | TLS and HTTP on one connection |
+//! | [`layers`] | what stands around the path of a request, in one list |
+//! | [`drain`] | going down in order |
+
+pub mod connection;
+pub mod drain;
+pub mod layers;
+pub mod listen;
+pub mod worker;

@@ -1,0 +1,66 @@
+# `make` alone lists the targets. Everything a target needs, it installs or builds itself, and says so.
+
+# What is compiled stays outside the clone, so that the next clone need not compile it again.
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/portcullis
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+
+# RocksDB's C++ takes ten minutes and more; it is compiled once per version, for every profile and target.
+ROCKSDB_VERSION := $(shell awk '/^name = "librocksdb-sys"/ { getline; gsub("\"", ""); print $$3 }' Cargo.lock)
+ROCKSDB_DIR := $(CACHE)/rocksdb/$(ROCKSDB_VERSION)-$(shell uname -m)
+ROCKSDB := $(ROCKSDB_DIR)/librocksdb.a
+export ROCKSDB_LIB_DIR := $(ROCKSDB_DIR)
+export ROCKSDB_STATIC := 1
+
+# What Debian must bring: a C++ compiler for RocksDB, libclang for its bindings.
+APT_PACKAGES := g++ libclang1-14 libclang-common-14-dev
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(ROCKSDB) ## build, then show the main job end to end; serves until Ctrl-C on a terminal
+	cargo build --locked
+	"$(CARGO_TARGET_DIR)/debug/portcullis" demo
+
+.PHONY: test
+test: $(ROCKSDB) ## run every test
+	cargo test --locked
+
+.PHONY: build
+build: $(ROCKSDB) ## make the release binary, target/release/portcullis
+	cargo build --locked --release
+	@install -D "$(CARGO_TARGET_DIR)/release/portcullis" target/release/portcullis
+	@echo "built target/release/portcullis"
+
+.PHONY: lint
+lint: $(ROCKSDB) ## check formatting, lints, docs and, if cargo-deny is there, dependencies
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; \
+	else echo "cargo-deny is not installed: dependencies were not checked (cargo install cargo-deny)"; fi
+
+.PHONY: bench
+bench: $(ROCKSDB) ## measure; see benches/README.md
+	cargo bench --locked
+
+$(ROCKSDB): Cargo.lock | $(CACHE)/packages
+	@if [ -f "$@" ]; then touch "$@"; else \
+	echo "compiling RocksDB once into $@ (10 to 15 minutes on two cores)"; \
+	env -u ROCKSDB_LIB_DIR -u ROCKSDB_STATIC CARGO_TARGET_DIR="$(CACHE)/rocksdb-build" \
+		cargo build --locked --release -p librocksdb-sys && \
+	mkdir -p "$(ROCKSDB_DIR)" && \
+	cp "$(CACHE)"/rocksdb-build/release/build/librocksdb-sys-*/out/librocksdb.a "$@" && \
+	rm -rf "$(CACHE)/rocksdb-build"; fi
+
+# Installs what is missing, as root or through sudo, and remembers that nothing is.
+$(CACHE)/packages: Makefile
+	@missing=""; for package in $(APT_PACKAGES); do \
+		dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; done; \
+	if [ -n "$$missing" ]; then \
+		echo "installing from Debian:$$missing"; \
+		as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+		$$as_root apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive $$as_root apt-get install -y -qq --no-install-recommends $$missing; fi
+	@mkdir -p "$(CACHE)" && touch "$@"

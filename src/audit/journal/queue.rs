@@ -1,0 +1,215 @@
+//! What waits for the writer.
+//!
+//! Decisions and events wake the writer; outcomes do not. They ride with the next decision, or go once they have
+//! waited [`OUTCOME_WAIT`]: an outcome never costs a sync that a decision would have to stand behind.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::Committed;
+use crate::audit::record::Body;
+
+/// One record to be.
+#[derive(Debug)]
+pub struct Submission {
+    /// Everything but index, chain and time.
+    pub body: Body,
+    /// What it does to the set of open allows.
+    pub effect: Effect,
+    /// Who waits for it.
+    pub wake: Option<oneshot::Sender<Committed>>,
+}
+
+/// What a record does to the set of open allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    None,
+    /// It is an allow: it opens one.
+    Opens,
+    /// It is the outcome of the decision at this index: it closes that one.
+    Closes(u64),
+}
+
+/// Why the queue takes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It holds as much as it may.
+    Full,
+    /// A commit failed.
+    Failed,
+    /// It was closed.
+    Closed,
+}
+
+/// Submissions in order, bounded in number and bytes.
+///
+/// Outcomes are not refused: there is at most one for each allow, and those were bounded.
+pub struct Queue {
+    state: Mutex<State>,
+    ready: Condvar,
+    limit: usize,
+}
+
+struct State {
+    waiting: Vec<Submission>,
+    /// How many of `waiting` are decisions or events.
+    urgent: usize,
+    bytes: usize,
+    /// When the oldest waiting outcome came, if any waits.
+    outcome_since: Option<Instant>,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Open,
+    Closed,
+    Failed,
+}
+
+impl Queue {
+    /// A queue for at most `limit` decisions.
+    pub fn new(limit: usize) -> Self {
+        let state =
+            State { waiting: Vec::new(), urgent: 0, bytes: 0, outcome_since: None, stage: Stage::Open };
+        Self { state: Mutex::new(state), ready: Condvar::new(), limit }
+    }
+
+    /// Submits a decision.
+    ///
+    /// # Errors
+    /// [`Refused`]: it was not submitted.
+    pub fn decision(
+        &self,
+        body: Body,
+        allow: bool,
+        wake: oneshot::Sender<Committed>,
+    ) -> Result<(), Refused> {
+        let effect = if allow { Effect::Opens } else { Effect::None };
+        self.urgent(Submission { body, effect, wake: Some(wake) }, self.limit)
+    }
+
+    /// Submits an event of the gate's own; these have room that decisions do not take from them.
+    ///
+    /// # Errors
+    /// [`Refused`]: it was not submitted.
+    pub fn event(&self, body: Body, wake: oneshot::Sender<Committed>) -> Result<(), Refused> {
+        self.urgent(Submission { body, effect: Effect::None, wake: Some(wake) }, self.limit + EVENT_ROOM)
+    }
+
+    /// Submits the outcome of the decision at `index`. After a failed commit it is dropped: the next start closes
+    /// the allow.
+    pub fn outcome(&self, index: u64, body: Body) {
+        let mut state = self.lock();
+        if state.stage == Stage::Failed {
+            return;
+        }
+        state.bytes += body.len();
+        state.waiting.push(Submission { body, effect: Effect::Closes(index), wake: None });
+        if state.outcome_since.is_none() {
+            state.outcome_since = Some(Instant::now());
+            if state.urgent == 0 {
+                // The writer sleeps without a deadline; it is to take one up.
+                self.ready.notify_one();
+            }
+        }
+    }
+
+    fn urgent(&self, submission: Submission, limit: usize) -> Result<(), Refused> {
+        let mut state = self.lock();
+        match state.stage {
+            Stage::Open => {}
+            Stage::Closed => return Err(Refused::Closed),
+            Stage::Failed => return Err(Refused::Failed),
+        }
+        if state.urgent >= limit || state.bytes + submission.body.len() > MAX_BYTES {
+            return Err(Refused::Full);
+        }
+        state.bytes += submission.body.len();
+        state.waiting.push(submission);
+        state.urgent += 1;
+        if state.urgent == 1 {
+            self.ready.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits for work and moves all of it into `taken`, which is empty; `false` once the queue is closed and drained.
+    pub fn take(&self, taken: &mut Vec<Submission>) -> bool {
+        let mut state = self.lock();
+        loop {
+            if state.urgent > 0 || (state.stage != Stage::Open && !state.waiting.is_empty()) {
+                break;
+            }
+            if state.stage != Stage::Open {
+                return false;
+            }
+            state = match state.outcome_since {
+                None => self.ready.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(since) => {
+                    let left = OUTCOME_WAIT.saturating_sub(since.elapsed());
+                    if left.is_zero() {
+                        break;
+                    }
+                    self.ready.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        std::mem::swap(&mut state.waiting, taken);
+        state.urgent = 0;
+        state.bytes = 0;
+        state.outcome_since = None;
+        true
+    }
+
+    /// Takes no more decisions; what waits is still to be committed.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        if state.stage == Stage::Open {
+            state.stage = Stage::Closed;
+        }
+        self.ready.notify_one();
+    }
+
+    /// Takes nothing any more and drops what waits: whoever waits for it learns that it failed.
+    pub fn fail(&self) {
+        let mut state = self.lock();
+        state.stage = Stage::Failed;
+        state.waiting.clear();
+        state.urgent = 0;
+        state.bytes = 0;
+        state.outcome_since = None;
+    }
+
+    /// Whether [`Queue::fail`] was called.
+    pub fn has_failed(&self) -> bool {
+        self.lock().stage == Stage::Failed
+    }
+
+    /// How many submissions wait.
+    pub fn len(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change under the lock is complete before anything can panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The longest an outcome waits for a decision to ride with.
+pub const OUTCOME_WAIT: Duration = Duration::from_millis(50);
+
+/// Room kept for the gate's own events.
+const EVENT_ROOM: usize = 64;
+
+/// Most bytes waiting; with the batch being written, the log's part of the gate's memory is at most twice this.
+const MAX_BYTES: usize = 32 << 20;

@@ -1,0 +1,151 @@
+//! The one thread that owns chain, tree and store.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::queue::{Effect, Submission};
+use super::reconcile::LogState;
+use super::{Committed, Journal, OpenAllow};
+use crate::audit::checkpoint::SigningKey;
+use crate::audit::hash::Hash;
+use crate::audit::merkle::Frontier;
+use crate::audit::record::{self, Body, Event};
+use crate::audit::storage::{Batch, Store, StoreError};
+use crate::clock::{Clock, Timestamp};
+
+/// Takes what waits, never waits for more, and writes it as one batch.
+pub struct Writer {
+    store: Arc<dyn Store>,
+    key: SigningKey,
+    clock: Clock,
+    journal: Journal,
+    frontier: Frontier,
+    prev: Hash,
+    last: Moment,
+    kept: Option<Instant>,
+    batch: Batch,
+}
+
+/// A moment on the wall and on the monotonic clock: their difference shows a jump.
+#[derive(Clone, Copy)]
+struct Moment {
+    wall: Timestamp,
+    steady: Instant,
+}
+
+impl Writer {
+    /// A writer that goes on from `state`.
+    pub fn new(store: Arc<dyn Store>, key: SigningKey, clock: Clock, state: LogState, journal: Journal) -> Self {
+        let last = Moment { wall: state.last_time.max(clock.now()), steady: Instant::now() };
+        Self {
+            store,
+            key,
+            clock,
+            journal,
+            frontier: state.frontier,
+            prev: state.prev,
+            last,
+            kept: None,
+            batch: Batch::default(),
+        }
+    }
+
+    /// Serves until the queue is closed and drained, or a commit fails.
+    pub fn run(mut self) {
+        let mut taken = Vec::new();
+        let queue = &self.journal.clone().0.queue;
+        while queue.take(&mut taken) {
+            let began = Instant::now();
+            if let Err(error) = self.commit(&mut taken) {
+                // Whether the batch persisted is unknown. Nothing more may be chained to it, so nothing more is taken;
+                // all who wait are told, by their wakers being dropped, that nothing was recorded.
+                queue.fail();
+                taken.clear();
+                metrics::gauge!("portcullis_log_failed").set(1.0);
+                tracing::error!(%error, "the log failed: the gate answers 503 until it is restarted");
+                return;
+            }
+            metrics::histogram!("portcullis_log_commit_seconds").record(began.elapsed());
+        }
+    }
+
+    /// Makes `taken` durable and releases it.
+    ///
+    /// 1. Chain, tree, signature and batch are built in memory. *A crash here loses what nobody was told of.*
+    /// 2. The batch is written in one step. *A crash here leaves all of it or nothing; nobody was told of it. What is
+    ///    there is signed, and allows among it are closed as `unknown` at the next start.*
+    /// 3. The new size and checkpoint are published. *A crash here loses nothing.*
+    /// 4. Those who wait are woken. *A crash here leaves durable decisions that were never carried out: allows among
+    ///    them are closed as `unknown` at the next start.*
+    fn commit(&mut self, taken: &mut Vec<Submission>) -> Result<(), StoreError> {
+        // 1.
+        let first = self.frontier.size();
+        self.batch.restart(first);
+        let time = self.tell_time();
+        for submission in taken.iter() {
+            let index = self.append(time, &submission.body);
+            match submission.effect {
+                Effect::None => {}
+                Effect::Opens => self.batch.opened.push(index),
+                Effect::Closes(decision) => self.batch.closed.push(decision),
+            }
+        }
+        let size = self.frontier.size();
+        self.batch.checkpoint = self.key.sign(size, &self.frontier.root());
+        let keep = self.kept.is_none_or(|kept| kept.elapsed() >= KEEP_EVERY);
+        self.batch.keep = keep.then_some(size);
+
+        // 2.
+        self.store.commit(&self.batch)?;
+
+        // 3.
+        if keep {
+            self.kept = Some(Instant::now());
+        }
+        self.journal.0.published.set(size, &self.batch.checkpoint);
+        metrics::counter!("portcullis_log_records_total").increment(size - first);
+        metrics::counter!("portcullis_log_commits_total").increment(1);
+        metrics::gauge!("portcullis_log_size").set(size as f64);
+
+        // 4. Events of the writer's own come before the submissions.
+        let own = size - first - taken.len() as u64;
+        for (index, submission) in (first + own..).zip(taken.drain(..)) {
+            let Some(wake) = submission.wake else { continue };
+            let open =
+                (submission.effect == Effect::Opens).then(|| OpenAllow::new(self.journal.clone(), index));
+            // Nobody may be waiting any more: then the open allow drops here and says `not_forwarded`.
+            let _ = wake.send(Committed { index, open });
+        }
+        Ok(())
+    }
+
+    /// Adds one record to batch, chain and tree; returns its index.
+    fn append(&mut self, time: Timestamp, body: &Body) -> u64 {
+        let index = self.batch.next_index();
+        let bytes = self.batch.push(|out| record::seal(index, &self.prev, time, body, out));
+        let leaf = Hash::leaf(bytes);
+        self.prev = leaf;
+        let nodes = &mut self.batch.nodes;
+        self.frontier.push(leaf, |id, hash| nodes.push((id, hash)));
+        index
+    }
+
+    /// The time of the batch: never before the last one's. A jump of the machine's clock is a record of its own.
+    fn tell_time(&mut self) -> Timestamp {
+        let now = Moment { wall: self.clock.now(), steady: Instant::now() };
+        let expected = self.last.wall.plus(now.steady - self.last.steady);
+        let jump_us = now.wall.as_micros() - expected.as_micros();
+        let time = now.wall.max(self.last.wall);
+        self.last = Moment { wall: time, steady: now.steady };
+        if jump_us.unsigned_abs() > JUMP_US {
+            self.append(time, &Body::event(&Event::ClockJumped { jump_us }));
+        }
+        time
+    }
+}
+
+/// How often a checkpoint is kept for good.
+const KEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// How far the wall clock may drift from the monotonic one between two batches, microseconds.
+const JUMP_US: u64 = 1_000_000;

@@ -1,0 +1,356 @@
+//! The log in RocksDB.
+//!
+//! | column family | key | value |
+//! |---|---|---|
+//! | `records` | index, 8 bytes big-endian | record bytes |
+//! | `nodes` | level, 1 byte; position, 8 bytes big-endian | hash, 32 bytes |
+//! | `checkpoints` | size, 8 bytes big-endian | signed note |
+//! | `open` | index of an allow, 8 bytes big-endian | empty |
+//! | `meta` | `format`, `origin`, `vkey`, `latest` | `1`; text; text; signed note |
+//!
+//! Each commit is one write batch over all of them, so a crash leaves all of it or nothing.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
+    Direction, IteratorMode, Options, ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
+};
+
+use super::hash::Hash;
+use super::merkle::NodeId;
+use super::storage::{Batch, Durability, LogIdentity, Store, StoreError, Visit, Walk};
+
+/// A log's store in one RocksDB directory.
+pub struct RocksStore {
+    db: DB,
+    write: WriteOptions,
+    // The working directory RocksDB wants of a secondary; removed with it.
+    _scratch: Option<Scratch>,
+}
+
+/// What a store may use, and how long its commits wait.
+#[derive(Clone, Copy, Debug)]
+pub struct RocksOptions {
+    /// What a commit waits for.
+    pub durability: Durability,
+    /// Memory for all write buffers together, bytes.
+    pub write_buffer: usize,
+    /// Memory for all cached blocks together, bytes.
+    pub block_cache: usize,
+}
+
+impl Default for RocksOptions {
+    fn default() -> Self {
+        Self { durability: Durability::Fsync, write_buffer: 64 << 20, block_cache: 32 << 20 }
+    }
+}
+
+/// Why a log's directory could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no log there.
+    #[error("there is no log in {0}; create it once with `portcullis audit create`")]
+    Absent(PathBuf),
+    /// There is a log there already.
+    #[error("{0} holds a log already; a log is created once and never over another")]
+    Present(PathBuf),
+    /// Another process has it open.
+    #[error("the log in {path} is in use by another process: one log has one writer ({source})")]
+    Locked {
+        /// The log's directory.
+        path: PathBuf,
+        /// RocksDB's word.
+        source: rocksdb::Error,
+    },
+    /// The directory could not be made or read.
+    #[error("{path}: {source}")]
+    Io {
+        /// The path concerned.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// RocksDB could not open it.
+    #[error("the log in {path} cannot be opened: {source}")]
+    Engine {
+        /// The log's directory.
+        path: PathBuf,
+        /// RocksDB's word.
+        source: rocksdb::Error,
+    },
+    /// A layout this version does not know.
+    #[error("the log in {path} has format {found:?}; this version reads format \"1\"")]
+    Format {
+        /// The log's directory.
+        path: PathBuf,
+        /// What stands there.
+        found: String,
+    },
+}
+
+impl RocksStore {
+    /// Creates a log, empty and without checkpoint, in `dir`, which must not hold one.
+    ///
+    /// # Errors
+    /// [`OpenError::Present`] if it does; otherwise what the disk or RocksDB says.
+    pub fn create(dir: &Path, identity: &LogIdentity, options: RocksOptions) -> Result<Self, OpenError> {
+        if Self::is_at(dir) {
+            return Err(OpenError::Present(dir.to_owned()));
+        }
+        private_dir(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
+        let engine = |source| OpenError::Engine { path: dir.to_owned(), source };
+        let mut database = database_options(options);
+        database.create_if_missing(true);
+        database.create_missing_column_families(true);
+        let db = DB::open_cf_descriptors(&database, dir, families(options)).map_err(engine)?;
+        let mut batch = WriteBatch::default();
+        let meta = db.cf_handle(META).ok_or_else(|| OpenError::Absent(dir.to_owned()))?;
+        batch.put_cf(meta, FORMAT_KEY, FORMAT);
+        batch.put_cf(meta, ORIGIN_KEY, &identity.origin);
+        batch.put_cf(meta, VKEY_KEY, &identity.vkey);
+        db.write_opt(batch, &write_options(Durability::Fsync)).map_err(engine)?;
+        Ok(Self { db, write: write_options(options.durability), _scratch: None })
+    }
+
+    /// Opens the log in `dir` for writing. RocksDB's lock keeps any other process from doing the same.
+    ///
+    /// # Errors
+    /// [`OpenError::Absent`], [`OpenError::Locked`], [`OpenError::Format`], or what the disk or RocksDB says.
+    pub fn open(dir: &Path, options: RocksOptions) -> Result<Self, OpenError> {
+        if !Self::is_at(dir) {
+            return Err(OpenError::Absent(dir.to_owned()));
+        }
+        let db = DB::open_cf_descriptors(&database_options(options), dir, families(options)).map_err(|source| {
+            let path = dir.to_owned();
+            // RocksDB has no code of its own for a held lock; it says so in an IO error.
+            if source.to_string().contains("lock") {
+                OpenError::Locked { path, source }
+            } else {
+                OpenError::Engine { path, source }
+            }
+        })?;
+        Self { db, write: write_options(options.durability), _scratch: None }.checked(dir)
+    }
+
+    /// Opens the log in `dir` for reading, whether or not a gate is writing to it, as of this moment.
+    ///
+    /// # Errors
+    /// As [`RocksStore::open`], less the lock.
+    pub fn open_read_only(dir: &Path) -> Result<Self, OpenError> {
+        if !Self::is_at(dir) {
+            return Err(OpenError::Absent(dir.to_owned()));
+        }
+        let options = RocksOptions::default();
+        let mut database = database_options(options);
+        // A secondary must keep every file open, since the primary may delete one at any time.
+        database.set_max_open_files(-1);
+        let scratch = Scratch::new().map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
+        let db = DB::open_cf_descriptors_as_secondary(&database, dir, &scratch.0, families(options))
+            .map_err(|source| OpenError::Engine { path: dir.to_owned(), source })?;
+        Self { db, write: write_options(Durability::Fsync), _scratch: Some(scratch) }.checked(dir)
+    }
+
+    /// Whether `dir` holds a log.
+    pub fn is_at(dir: &Path) -> bool {
+        dir.join("CURRENT").exists()
+    }
+
+    fn checked(self, dir: &Path) -> Result<Self, OpenError> {
+        match self.meta(FORMAT_KEY) {
+            Ok(Some(format)) if format.as_bytes() == FORMAT => Ok(self),
+            Ok(found) => Err(OpenError::Format { path: dir.to_owned(), found: found.unwrap_or_default() }),
+            Err(StoreError::Engine(source)) => Err(OpenError::Engine { path: dir.to_owned(), source }),
+            Err(_) => Err(OpenError::Format { path: dir.to_owned(), found: "not text".into() }),
+        }
+    }
+
+    fn family(&self, name: &'static str) -> Result<&ColumnFamily, StoreError> {
+        self.db.cf_handle(name).ok_or(StoreError::Missing(name))
+    }
+
+    fn meta(&self, key: &'static str) -> Result<Option<String>, StoreError> {
+        let value = self.db.get_cf(self.family(META)?, key)?;
+        value.map(|bytes| String::from_utf8(bytes).map_err(|_| StoreError::Malformed(key))).transpose()
+    }
+}
+
+impl Store for RocksStore {
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut write = WriteBatch::default();
+        let (records, nodes, open) = (self.family(RECORDS)?, self.family(NODES)?, self.family(OPEN)?);
+        for (index, bytes) in batch.records() {
+            write.put_cf(records, index.to_be_bytes(), bytes);
+        }
+        for (id, hash) in &batch.nodes {
+            write.put_cf(nodes, node_key(*id), hash.0);
+        }
+        for index in &batch.opened {
+            write.put_cf(open, index.to_be_bytes(), []);
+        }
+        for index in &batch.closed {
+            write.delete_cf(open, index.to_be_bytes());
+        }
+        write.put_cf(self.family(META)?, LATEST_KEY, &batch.checkpoint);
+        if let Some(size) = batch.keep {
+            write.put_cf(self.family(CHECKPOINTS)?, size.to_be_bytes(), &batch.checkpoint);
+        }
+        Ok(self.db.write_opt(write, &self.write)?)
+    }
+
+    fn identity(&self) -> Result<LogIdentity, StoreError> {
+        Ok(LogIdentity {
+            origin: self.meta(ORIGIN_KEY)?.ok_or(StoreError::Missing(ORIGIN_KEY))?,
+            vkey: self.meta(VKEY_KEY)?.ok_or(StoreError::Missing(VKEY_KEY))?,
+        })
+    }
+
+    fn last_index(&self) -> Result<Option<u64>, StoreError> {
+        match self.db.iterator_cf(self.family(RECORDS)?, IteratorMode::End).next() {
+            None => Ok(None),
+            Some(entry) => Ok(Some(index_of(&entry?.0)?)),
+        }
+    }
+
+    fn record(&self, index: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.db.get_cf(self.family(RECORDS)?, index.to_be_bytes())?)
+    }
+
+    fn scan(&self, walk: Walk, visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        let (from, direction) = match walk {
+            Walk::Up(from) => (from.to_be_bytes(), Direction::Forward),
+            Walk::Down(from) => (from.to_be_bytes(), Direction::Reverse),
+        };
+        let mut read = ReadOptions::default();
+        read.fill_cache(false);
+        read.set_readahead_size(2 << 20);
+        let records = self.family(RECORDS)?;
+        for entry in self.db.iterator_cf_opt(records, read, IteratorMode::From(&from, direction)) {
+            let (key, bytes) = entry?;
+            if let ControlFlow::Break(()) = visit(index_of(&key)?, &bytes) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn latest_checkpoint(&self) -> Result<Option<String>, StoreError> {
+        self.meta(LATEST_KEY)
+    }
+
+    fn kept_checkpoints(&self) -> Result<Vec<(u64, String)>, StoreError> {
+        self.db
+            .iterator_cf(self.family(CHECKPOINTS)?, IteratorMode::Start)
+            .map(|entry| {
+                let (key, note) = entry?;
+                let note = String::from_utf8(note.into_vec()).map_err(|_| StoreError::Malformed("checkpoint"))?;
+                Ok((index_of(&key)?, note))
+            })
+            .collect()
+    }
+
+    fn open_allows(&self) -> Result<Vec<u64>, StoreError> {
+        self.db.iterator_cf(self.family(OPEN)?, IteratorMode::Start).map(|entry| index_of(&entry?.0)).collect()
+    }
+
+    fn node(&self, id: NodeId) -> Result<Option<Hash>, StoreError> {
+        let value = self.db.get_cf(self.family(NODES)?, node_key(id))?;
+        value.map(|bytes| bytes.try_into().map(Hash).map_err(|_| StoreError::Malformed("node"))).transpose()
+    }
+}
+
+fn index_of(key: &[u8]) -> Result<u64, StoreError> {
+    key.try_into().map(u64::from_be_bytes).map_err(|_| StoreError::Malformed("key"))
+}
+
+fn node_key(id: NodeId) -> [u8; 9] {
+    let mut key = [0; 9];
+    let (level, position) = key.split_at_mut(1);
+    level.copy_from_slice(&[id.level]);
+    position.copy_from_slice(&id.index.to_be_bytes());
+    key
+}
+
+fn write_options(durability: Durability) -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.set_sync(durability == Durability::Fsync);
+    options
+}
+
+fn database_options(options: RocksOptions) -> Options {
+    let mut database = Options::default();
+    // A torn tail is a commit that was never acknowledged; anything else that is wrong with the write-ahead log is
+    // an error at open.
+    database.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    database.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager(options.write_buffer, false));
+    database.set_max_background_jobs(2);
+    database.set_keep_log_file_num(4);
+    database.set_max_log_file_size(4 << 20);
+    database.set_max_total_wal_size(2 * options.write_buffer as u64);
+    database.set_paranoid_checks(true);
+    database
+}
+
+fn families(options: RocksOptions) -> Vec<ColumnFamilyDescriptor> {
+    let cache = Cache::new_lru_cache(options.block_cache);
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(&cache);
+    blocks.set_block_size(16 << 10);
+    let mut plain = Options::default();
+    plain.set_block_based_table_factory(&blocks);
+    plain.set_write_buffer_size(options.write_buffer / 4);
+    plain.set_compression_type(DBCompressionType::None);
+    let mut records = plain.clone();
+    records.set_write_buffer_size(options.write_buffer / 2);
+    records.set_compression_type(DBCompressionType::Zstd);
+    records.set_bottommost_compression_type(DBCompressionType::Zstd);
+    records.set_bottommost_compression_options(-14, 3, 0, 16 << 10, true);
+    records.set_bottommost_zstd_max_train_bytes(100 * (16 << 10), true);
+    vec![
+        ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, plain.clone()),
+        ColumnFamilyDescriptor::new(RECORDS, records),
+        ColumnFamilyDescriptor::new(NODES, plain.clone()),
+        ColumnFamilyDescriptor::new(CHECKPOINTS, plain.clone()),
+        ColumnFamilyDescriptor::new(OPEN, plain.clone()),
+        ColumnFamilyDescriptor::new(META, plain),
+    ]
+}
+
+/// Makes `dir` and its parents, open to this user only.
+fn private_dir(dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// A directory that goes when it is dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> std::io::Result<Self> {
+        let mut salt = [0; 8];
+        getrandom::fill(&mut salt).map_err(std::io::Error::other)?;
+        let path = std::env::temp_dir().join(format!("portcullis-read-{:016x}", u64::from_ne_bytes(salt)));
+        private_dir(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Nothing in it is wanted; what cannot be removed here, the system's cleaning of temporary files will.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+const RECORDS: &str = "records";
+const NODES: &str = "nodes";
+const CHECKPOINTS: &str = "checkpoints";
+const OPEN: &str = "open";
+const META: &str = "meta";
+
+const FORMAT_KEY: &str = "format";
+const ORIGIN_KEY: &str = "origin";
+const VKEY_KEY: &str = "vkey";
+const LATEST_KEY: &str = "latest";
+const FORMAT: &[u8] = b"1";

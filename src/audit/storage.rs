@@ -1,0 +1,160 @@
+//! What the log asks of a store, and what it may rely on.
+
+use std::ops::ControlFlow;
+
+use super::hash::Hash;
+use super::merkle::NodeId;
+
+/// Where records live. One writer calls [`Store::commit`]; any thread may read.
+///
+/// # The contract
+/// 1. **All or nothing.** After a crash at any moment a batch is there whole or not at all, and if batch *n* is there,
+///    so are all before it.
+/// 2. **Durable means durable.** When `commit` returns `Ok` under [`Durability::Fsync`], the batch survives power
+///    loss; under [`Durability::Os`], the end of the process.
+/// 3. **An error is final.** When `commit` returns an error, the batch may be there or not after a restart (an fsync
+///    that failed may have persisted). The caller never calls `commit` again on this store and never assumes either.
+/// 4. **Readers see commits whole** and in order, at once after `commit` returned.
+/// 5. **Nothing is ever rewritten** but the latest checkpoint and the set of open allows.
+pub trait Store: Send + Sync + 'static {
+    /// Writes one batch.
+    ///
+    /// # Errors
+    /// Whatever kept the batch from being known to be durable; see 3.
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// What was written when the log was created.
+    fn identity(&self) -> Result<LogIdentity, StoreError>;
+
+    /// The index of the last record; `None` if the log is empty.
+    fn last_index(&self) -> Result<Option<u64>, StoreError>;
+
+    /// The bytes of one record.
+    fn record(&self, index: u64) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Hands records on in the order of `walk` until `visit` breaks or they end. Indexes come as stored: gaps are for
+    /// the caller to see.
+    fn scan(&self, walk: Walk, visit: &mut Visit<'_>) -> Result<(), StoreError>;
+
+    /// The checkpoint that the last commit signed, as a note.
+    fn latest_checkpoint(&self) -> Result<Option<String>, StoreError>;
+
+    /// Every checkpoint kept for good, by size, ascending.
+    fn kept_checkpoints(&self) -> Result<Vec<(u64, String)>, StoreError>;
+
+    /// Decisions that let a call through and have no outcome yet, ascending.
+    fn open_allows(&self) -> Result<Vec<u64>, StoreError>;
+
+    /// A stored node of the tree.
+    fn node(&self, id: NodeId) -> Result<Option<Hash>, StoreError>;
+}
+
+/// What a scan calls for each record: index and bytes.
+pub type Visit<'a> = dyn FnMut(u64, &[u8]) -> ControlFlow<()> + 'a;
+
+/// A direction through the records, from an index (inclusive).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Walk {
+    /// Oldest first.
+    Up(u64),
+    /// Newest first.
+    Down(u64),
+}
+
+/// How much a commit waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The write-ahead log is fsynced: a commit survives power loss.
+    Fsync,
+    /// The operating system has it: a commit survives a crash of the process, not of the machine.
+    Os,
+}
+
+/// Whose log this is; written once, when it is created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogIdentity {
+    /// The log's name.
+    pub origin: String,
+    /// The verifier key its first checkpoint is signed with (C2SP signed-note vkey).
+    pub vkey: String,
+}
+
+/// What one commit writes.
+#[derive(Debug, Default)]
+pub struct Batch {
+    first: u64,
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    /// Nodes of the tree that became complete.
+    pub nodes: Vec<(NodeId, Hash)>,
+    /// The signed note over everything up to and with this batch; it replaces the latest one.
+    pub checkpoint: String,
+    /// The size under which the checkpoint is also kept for good, if it is.
+    pub keep: Option<u64>,
+    /// Decisions in this batch that let a call through.
+    pub opened: Vec<u64>,
+    /// Decisions whose outcome is in this batch.
+    pub closed: Vec<u64>,
+}
+
+impl Batch {
+    /// Empties the batch for use from index `first` on, keeping its memory.
+    pub fn restart(&mut self, first: u64) {
+        self.first = first;
+        self.bytes.clear();
+        self.ends.clear();
+        self.nodes.clear();
+        self.checkpoint.clear();
+        self.keep = None;
+        self.opened.clear();
+        self.closed.clear();
+    }
+
+    /// The index the next record will have.
+    pub fn next_index(&self) -> u64 {
+        self.first + self.ends.len() as u64
+    }
+
+    /// Adds the record that `write` appends; returns its bytes.
+    pub fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> &[u8] {
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        self.ends.push(self.bytes.len());
+        self.bytes.get(start..).unwrap_or_default()
+    }
+
+    /// The records with their indexes.
+    pub fn records(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        (self.first..)
+            .zip(starts.zip(&self.ends))
+            .map(|(index, (start, end))| (index, self.bytes.get(start..*end).unwrap_or_default()))
+    }
+
+    /// How many records it holds.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether it holds no record.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+}
+
+/// A store that could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The storage engine's own error.
+    #[error("the store failed: {0}")]
+    Engine(#[from] rocksdb::Error),
+    /// The operating system's error.
+    #[error("the store failed: {0}")]
+    Io(#[from] std::io::Error),
+    /// A value under this key is not what was ever written there.
+    #[error("the store holds a malformed {0}")]
+    Malformed(&'static str),
+    /// Something that must be there is not.
+    #[error("the store has no {0}")]
+    Missing(&'static str),
+}

@@ -1,0 +1,169 @@
+//! Kept connections to the services' upstreams, one pool per worker thread.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper_util::rt::TokioIo;
+
+use super::body::RequestBody;
+use crate::net::{DialError, Dialer};
+
+/// The upstreams of one service.
+#[derive(Debug)]
+pub struct UpstreamSet {
+    members: Vec<Arc<Upstream>>,
+    next: AtomicUsize,
+}
+
+/// One upstream.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Its URL, as records name it.
+    pub name: Arc<str>,
+    /// Opens connections to it.
+    pub dialer: Dialer,
+    /// The longest a kept connection lies unused.
+    pub keep: Duration,
+}
+
+impl UpstreamSet {
+    /// A set of upstreams, used in turn.
+    pub fn new(members: Vec<Arc<Upstream>>) -> Self {
+        Self { members, next: AtomicUsize::new(0) }
+    }
+
+    /// The next one; `None` if there are none.
+    pub fn choose(&self) -> Option<&Arc<Upstream>> {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        self.members.get(turn.checked_rem(self.members.len())?)
+    }
+}
+
+/// A worker's kept connections, by upstream.
+#[derive(Clone, Default)]
+pub struct Pool(Rc<RefCell<HashMap<Arc<str>, Vec<Idle>>>>);
+
+struct Idle {
+    sender: SendRequest<RequestBody>,
+    since: Instant,
+}
+
+/// A connection in use. It is closed when dropped, unless given back.
+pub struct Borrowed {
+    pool: Pool,
+    upstream: Arc<str>,
+    sender: SendRequest<RequestBody>,
+}
+
+/// Why an upstream gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeError {
+    /// No connection came about.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The connection broke, or its answer is not HTTP.
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    /// No answer's head in time.
+    #[error("no answer within {0:?}")]
+    HeadTimeout(Duration),
+}
+
+impl ExchangeError {
+    /// The word for it in an outcome.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Dial(DialError::Resolve { .. } | DialError::NoAddress { .. }) => "resolve",
+            Self::Dial(DialError::Refused { .. }) => "connect_refused",
+            Self::Dial(DialError::Connect { .. }) => "connect",
+            Self::Dial(DialError::Timeout { .. }) => "connect_timeout",
+            Self::Dial(DialError::Tls { .. }) => "tls",
+            Self::Http(_) => "broken_answer",
+            Self::HeadTimeout(_) => "head_timeout",
+        }
+    }
+
+    /// The status for the caller (RFC 9110 §15.6.3, §15.6.5).
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::Dial(DialError::Timeout { .. }) | Self::HeadTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Dial(_) | Self::Http(_) => StatusCode::BAD_GATEWAY,
+        }
+    }
+}
+
+impl Pool {
+    /// A connection to `upstream`: a kept one, or a new one.
+    ///
+    /// # Errors
+    /// [`DialError`] or the handshake's error, for a new one.
+    pub async fn connect(&self, upstream: &Upstream) -> Result<Borrowed, ExchangeError> {
+        let sender = match self.take(upstream) {
+            Some(sender) => sender,
+            None => {
+                let stream = upstream.dialer.dial().await?;
+                let (sender, connection) = Builder::new().handshake(TokioIo::new(stream)).await?;
+                tokio::task::spawn_local(async move {
+                    // How it ends is told to whoever uses it, through the sender and the body.
+                    let _ = connection.await;
+                });
+                sender
+            }
+        };
+        Ok(Borrowed { pool: self.clone(), upstream: Arc::clone(&upstream.name), sender })
+    }
+
+    fn take(&self, upstream: &Upstream) -> Option<SendRequest<RequestBody>> {
+        let mut pool = self.0.borrow_mut();
+        let idle = pool.get_mut(&upstream.name)?;
+        idle.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < upstream.keep);
+        let ready = idle.iter().rposition(|idle| idle.sender.is_ready())?;
+        Some(idle.swap_remove(ready).sender)
+    }
+}
+
+impl Borrowed {
+    /// Sends a request and waits for the head of its answer, without retrying. `progress` counts what of the body
+    /// went out: as long as it moves, `head_timeout` begins anew.
+    ///
+    /// # Errors
+    /// [`ExchangeError::Http`], [`ExchangeError::HeadTimeout`].
+    pub async fn exchange(
+        &mut self,
+        request: Request<RequestBody>,
+        head_timeout: Duration,
+        progress: impl Fn() -> u64,
+    ) -> Result<Response<Incoming>, ExchangeError> {
+        let mut answer = std::pin::pin!(self.sender.send_request(request));
+        let mut seen = progress();
+        loop {
+            match tokio::time::timeout(head_timeout, &mut answer).await {
+                Ok(answer) => return Ok(answer?),
+                Err(_) if progress() != seen => seen = progress(),
+                Err(_) => return Err(ExchangeError::HeadTimeout(head_timeout)),
+            }
+        }
+    }
+
+    /// Keeps the connection for the next request.
+    pub fn give_back(self) {
+        if self.sender.is_closed() {
+            return;
+        }
+        let mut pool = self.pool.0.borrow_mut();
+        let idle = pool.entry(self.upstream).or_default();
+        if idle.len() < KEPT_PER_UPSTREAM {
+            idle.push(Idle { sender: self.sender, since: Instant::now() });
+        }
+    }
+}
+
+/// Most connections a worker keeps to one upstream.
+const KEPT_PER_UPSTREAM: usize = 512;

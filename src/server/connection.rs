@@ -1,0 +1,184 @@
+//! TLS and HTTP on one connection.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use super::layers::{Path, Shared, serve};
+use crate::access::Connection;
+use crate::proxy::Proxy;
+
+/// Bounds on what a stranger may make the gate hold, per connection.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// Longest request head, bytes.
+    pub header_bytes: usize,
+    /// Most header fields.
+    pub headers: usize,
+    /// Longest TLS handshake.
+    pub handshake_timeout: Duration,
+    /// Longest wait for the first, or the next, request's head to arrive whole.
+    pub idle_timeout: Duration,
+    /// Most concurrent HTTP/2 streams.
+    pub h2_streams: u32,
+}
+
+/// What serving connections takes, on one worker.
+#[derive(Clone)]
+pub struct Host {
+    /// The gate.
+    pub proxy: Proxy,
+    /// What the layers share.
+    pub shared: Shared,
+    /// Numbers for calls.
+    pub numbers: Rc<Numbers>,
+    /// Bounds.
+    pub limits: ConnectionLimits,
+}
+
+/// Serves `stream` until it ends, or until its calls in flight have ended after the drain began.
+pub async fn serve_connection(
+    host: Host,
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<Arc<ServerConfig>>,
+) {
+    // Answers are small and wanted at once.
+    let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else {
+        return serve_http(host, stream, Connection { peer, tls: None }).await;
+    };
+    let shaken = tokio::time::timeout(host.limits.handshake_timeout, TlsAcceptor::from(tls).accept(stream)).await;
+    match shaken {
+        Ok(Ok(stream)) => {
+            let version = stream.get_ref().1.protocol_version().and_then(|version| version.as_str());
+            let connection = Connection { peer, tls: Some(version.unwrap_or("TLS")) };
+            serve_http(host, stream, connection).await;
+        }
+        Ok(Err(_)) | Err(_) => {
+            metrics::counter!("portcullis_connection_faults_total", "kind" => "tls_handshake").increment(1);
+        }
+    }
+}
+
+async fn serve_http<S>(host: Host, stream: S, connection: Connection)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let limits = host.limits;
+    let mut builder = auto::Builder::new(LocalExecutor);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle_timeout)
+        .max_buf_size(limits.header_bytes.max(SMALLEST_BUFFER))
+        .max_headers(limits.headers);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.h2_streams)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(MAX_RESETS)
+        .max_local_error_reset_streams(MAX_RESETS)
+        .keep_alive_interval(limits.idle_timeout)
+        .keep_alive_timeout(limits.handshake_timeout);
+    let heard = Rc::new(Cell::new(false));
+    let service = {
+        let (host, heard) = (host.clone(), Rc::clone(&heard));
+        service_fn(move |request| {
+            heard.set(true);
+            let path = Path {
+                proxy: host.proxy.clone(),
+                connection: connection.clone(),
+                fresh: host.numbers.next(),
+            };
+            let shared = host.shared.clone();
+            async move { serve(&shared, path, request).await }
+        })
+    };
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    // hyper's own timer starts only once it knows the protocol.
+    let mut silence = pin!(tokio::time::sleep(limits.idle_timeout));
+    let mut drain = pin!(host.shared.drain.begun());
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            ended = &mut serving => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended in error");
+                    metrics::counter!("portcullis_connection_faults_total", "kind" => "http").increment(1);
+                }
+                return;
+            }
+            () = &mut silence, if !heard.get() => return,
+            () = &mut drain, if !draining => {
+                draining = true;
+                serving.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// Runs hyper's own tasks on the worker they belong to.
+#[derive(Clone, Copy, Debug)]
+struct LocalExecutor;
+
+impl<F> hyper::rt::Executor<F> for LocalExecutor
+where
+    F: Future + 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}
+
+/// Numbers that no other call gets: a keyed bijection over a counter, so they are spread like random ones.
+#[derive(Debug)]
+pub struct Numbers {
+    keys: [u64; 2],
+    count: Cell<u64>,
+}
+
+impl Numbers {
+    /// Numbers under a fresh random key.
+    ///
+    /// # Errors
+    /// The system has no randomness.
+    pub fn new() -> Result<Self, getrandom::Error> {
+        Ok(Self { keys: [getrandom::u64()?, getrandom::u64()?], count: Cell::new(0) })
+    }
+
+    /// The next one.
+    pub fn next(&self) -> u128 {
+        let count = self.count.get();
+        self.count.set(count.wrapping_add(1));
+        let [high, low] = self.keys.map(|key| mix(key.wrapping_add(count)));
+        u128::from(high) << 64 | u128::from(low)
+    }
+}
+
+/// The finalizer of SplitMix64 (Steele, Lea, Flood 2014): a bijection on 64 bits.
+const fn mix(z: u64) -> u64 {
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// The least hyper takes for its buffer.
+const SMALLEST_BUFFER: usize = 8192;
+
+/// Resets a peer may cause before its connection is closed (CVE-2023-44487).
+const MAX_RESETS: usize = 32;

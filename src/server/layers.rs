@@ -1,0 +1,92 @@
+//! What stands around the path of a request.
+//!
+//! The order is this list, outermost first, and nowhere else:
+//! 1. **panic**: a panic ends the one request it happened in, with 500;
+//! 2. **drain**: once the gate goes down, no new call is decided;
+//! 3. **load shed** and **in flight**: at most so many calls at once on all workers together; more are answered 503 at
+//!    once, before any decision, and counted;
+//! 4. the path itself.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use http::{HeaderValue, Request, Response, header};
+use hyper::body::Incoming;
+use tokio::sync::Semaphore;
+use tower::limit::GlobalConcurrencyLimitLayer;
+use tower::{Service, ServiceBuilder, ServiceExt};
+
+use super::drain::Drain;
+use crate::access::Connection;
+use crate::proxy::body::Body;
+use crate::proxy::{Proxy, respond};
+
+/// What the layers share over all workers.
+#[derive(Clone)]
+pub struct Shared {
+    /// Going down.
+    pub drain: Drain,
+    /// Room for calls in flight.
+    pub in_flight: Arc<Semaphore>,
+}
+
+/// Serves one call on one connection, through every layer.
+pub async fn serve(
+    shared: &Shared,
+    path: Path,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    if shared.drain.has_begun() {
+        metrics::counter!("portcullis_shed_total", "cause" => "drain").increment(1);
+        let mut response = respond::shed();
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        return Ok(response);
+    }
+    let stack = ServiceBuilder::new()
+        .load_shed()
+        .layer(GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&shared.in_flight)))
+        .service(path);
+    let answer = AssertUnwindSafe(stack.oneshot(request)).catch_unwind().await;
+    Ok(match answer {
+        Ok(Ok(response)) => response,
+        // The path itself cannot fail: this is the load shed.
+        Ok(Err(_)) => {
+            metrics::counter!("portcullis_shed_total", "cause" => "in_flight").increment(1);
+            respond::shed()
+        }
+        Err(_) => {
+            metrics::counter!("portcullis_panics_total").increment(1);
+            respond::internal_error()
+        }
+    })
+}
+
+/// The path of a request as a tower service, for one connection.
+#[derive(Clone)]
+pub struct Path {
+    /// The gate.
+    pub proxy: Proxy,
+    /// The connection.
+    pub connection: Connection,
+    /// This call's number.
+    pub fresh: u128,
+}
+
+impl Service<Request<Incoming>> for Path {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = LocalBoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let path = self.clone();
+        Box::pin(async move { Ok(path.proxy.handle(request, &path.connection, path.fresh).await) })
+    }
+}

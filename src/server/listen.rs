@@ -1,0 +1,99 @@
+//! Sockets, and the acceptor that deals connections to workers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+
+use super::drain::Drain;
+use super::worker::{Accepted, Worker};
+use crate::proxy::Face;
+
+/// A socket that connections come in on.
+pub struct Listener {
+    socket: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    face: Face,
+}
+
+/// A socket could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub struct BindError {
+    /// Where.
+    pub address: SocketAddr,
+    /// Why.
+    pub source: std::io::Error,
+}
+
+/// Binds a listening socket for the runtime this is called on.
+///
+/// # Errors
+/// [`BindError`].
+pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    let bound = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        // A restart must not wait for connections of the last run to time out.
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    };
+    bound().map_err(|source| BindError { address, source })
+}
+
+impl Listener {
+    /// A listener of `face` on a bound socket.
+    pub const fn new(socket: TcpListener, tls: Option<Arc<ServerConfig>>, face: Face) -> Self {
+        Self { socket, tls, face }
+    }
+
+    /// The address it is bound to.
+    ///
+    /// # Errors
+    /// The socket does not know.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Accepts until the drain begins, and deals each connection to the worker that has the fewest: with few
+    /// connections no core idles while another is full, which the kernel's hashing of ports to sockets does not give.
+    pub async fn accept(self, workers: Vec<Worker>, drain: Drain, limit: usize) {
+        let mut begun = std::pin::pin!(drain.begun());
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.socket.accept() => accepted,
+                () = &mut begun => return,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // The peer has gone already, or files have run out: in time they come back.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    metrics::counter!("portcullis_connection_faults_total", "kind" => "accept").increment(1);
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Some(open) = drain.connection(limit) else {
+                metrics::counter!("portcullis_shed_total", "cause" => "connections").increment(1);
+                continue;
+            };
+            let Ok(stream) = stream.into_std() else { continue };
+            let accepted = Accepted { stream, peer, tls: self.tls.clone(), face: self.face, open };
+            if let Some(worker) = workers.iter().min_by_key(|worker| worker.connections()) {
+                worker.take(accepted);
+            }
+        }
+    }
+}
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// How long the acceptor rests after an error.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
