@@ -60,7 +60,7 @@ struct Progress {
     finished: u64,
     /// When the last look began.
     began: Option<Timestamp>,
-    /// Whether anyone is looking at all.
+    /// Whether anyone looks, or is about to.
     kept: bool,
 }
 
@@ -132,10 +132,16 @@ impl Keyring {
         }
     }
 
+    /// From now on callers may wait for looks, even if [`Keyring::keep_fresh`] has yet to begin.
+    pub(super) fn expect_looks(&self) {
+        self.progress.send_modify(|progress| progress.kept = true);
+    }
+
     /// Looks at the source at once, then every `refresh`, sooner when wanted or after a failure. Never returns;
     /// dropping it ends it, and lets go whoever waits.
     pub(super) async fn keep_fresh(&self) {
-        let _kept = Kept::by(&self.progress);
+        self.expect_looks();
+        let _kept = Kept(&self.progress);
         let mut failures = 0_u32;
         loop {
             failures = if self.look().await { 0 } else { failures.saturating_add(1) };
@@ -241,15 +247,8 @@ impl Patience<'_> {
     }
 }
 
-/// Marks the keyring as kept fresh for as long as it lives.
+/// Lets go whoever waits once nobody looks any more, however that came about.
 struct Kept<'a>(&'a watch::Sender<Progress>);
-
-impl<'a> Kept<'a> {
-    fn by(progress: &'a watch::Sender<Progress>) -> Self {
-        progress.send_modify(|progress| progress.kept = true);
-        Self(progress)
-    }
-}
 
 impl Drop for Kept<'_> {
     fn drop(&mut self) {

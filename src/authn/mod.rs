@@ -140,6 +140,9 @@ impl Authn {
         self: &Arc<Self>,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> JoinHandle<()> {
+        for trusted in &self.trusted {
+            trusted.keyring.expect_looks();
+        }
         let authn = Arc::clone(self);
         tokio::spawn(async move {
             let mut looking = JoinSet::new();
