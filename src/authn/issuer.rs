@@ -122,102 +122,75 @@ impl Algorithm {
     }
 }
 
-/// Why the issuers as configured cannot be trusted with anything. Each names the issuer by its configured name.
+/// What is wrong with one issuer as configured.
 #[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    /// A name that would not stand in a principal.
-    #[error(
-        "issuer {name:?}: a name must not be empty and must have no colon, white space or control character"
-    )]
-    Name {
-        /// The name.
-        name: String,
-    },
+#[error("issuer {name:?}: {fault}")]
+pub struct SetupError {
+    /// The issuer's configured name.
+    pub name: String,
+    /// What is wrong.
+    #[source]
+    pub fault: Box<SetupFault>,
+}
+
+/// The ways an issuer as configured can be wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupFault {
+    /// A name that could not stand in a principal.
+    #[error("a name must not be empty and must have no colon, white space or control character")]
+    Name,
     /// Two issuers of one name.
-    #[error("issuer {name:?} is configured twice; give each its own name")]
-    RepeatedName {
-        /// The name.
-        name: String,
-    },
+    #[error("configured twice; give each issuer its own name")]
+    RepeatedName,
     /// An empty `iss`.
-    #[error("issuer {name:?}: `issuer` must be the `iss` of its tokens")]
-    NoIssuer {
-        /// The issuer's name.
-        name: String,
-    },
+    #[error("`issuer` must be the `iss` of its tokens")]
+    NoIssuer,
     /// Two issuers for one `iss`: a token could not tell which it is from.
-    #[error("issuer {name:?}: the `iss` {issuer:?} belongs to another issuer already")]
+    #[error("the `iss` {issuer:?} belongs to another issuer already")]
     RepeatedIssuer {
-        /// The second issuer's name.
-        name: String,
         /// The `iss` of both.
         issuer: String,
     },
     /// No audience.
-    #[error("issuer {name:?}: name at least one audience, so that tokens made for others are refused")]
-    NoAudience {
-        /// The issuer's name.
-        name: String,
-    },
+    #[error("name at least one audience, so that tokens made for others are refused")]
+    NoAudience,
     /// No algorithm.
-    #[error("issuer {name:?}: name at least one algorithm, e.g. ES256")]
-    NoAlgorithm {
-        /// The issuer's name.
-        name: String,
-    },
+    #[error("name at least one algorithm, e.g. ES256")]
+    NoAlgorithm,
     /// No claim to take the subject or the roles from.
-    #[error("issuer {name:?}: the claims for subject and roles must not be empty")]
-    NoClaim {
-        /// The issuer's name.
-        name: String,
-    },
+    #[error("the claims for subject and roles must not be empty")]
+    NoClaim,
     /// A role that could not stand in a principal.
-    #[error("issuer {name:?}: {role:?} is not a role; roles are not empty and have no control character")]
+    #[error("{role:?} is not a role; roles are not empty and have no control character")]
     Role {
-        /// The issuer's name.
-        name: String,
         /// The role.
         role: String,
     },
     /// More than one primary issuer.
-    #[error("issuer {name:?}: another issuer is primary already")]
-    SecondPrimary {
-        /// The second one's name.
-        name: String,
-    },
+    #[error("another issuer is primary already")]
+    SecondPrimary,
     /// Keys would grow too old before they are looked at again.
-    #[error("issuer {name:?}: max_stale ({max_stale:?}) must be at least refresh ({refresh:?})")]
+    #[error("max_stale ({max_stale:?}) must be at least refresh ({refresh:?})")]
     StaleBeforeRefresh {
-        /// The issuer's name.
-        name: String,
         /// The configured time between looks.
         refresh: Duration,
         /// The configured age.
         max_stale: Duration,
     },
     /// The URL of the keys cannot be dialled.
-    #[error("issuer {name:?}: {url}: {source}")]
+    #[error("{url}: {source}")]
     Url {
-        /// The issuer's name.
-        name: String,
         /// The URL.
         url: Uri,
         /// What is wrong with it.
         source: EndpointError,
     },
     /// The trust needed for the URL cannot be set up.
-    #[error("issuer {name:?}: {source}")]
-    Tls {
-        /// The issuer's name.
-        name: String,
-        /// What is wrong.
-        source: TlsError,
-    },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The key file cannot be used.
-    #[error("issuer {name:?}: {}: {source}", path.display())]
+    #[error("{}: {source}", path.display())]
     Keys {
-        /// The issuer's name.
-        name: String,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -225,53 +198,57 @@ pub enum SetupError {
     },
 }
 
+impl Issuer {
+    pub(super) fn wrong(&self, fault: impl Into<SetupFault>) -> SetupError {
+        SetupError { name: self.name.clone(), fault: Box::new(fault.into()) }
+    }
+}
+
 /// What must hold for each issuer, and among all.
 pub(super) fn check(issuers: &[Issuer]) -> Result<(), SetupError> {
-    let mut before: &[Issuer] = &[];
     for (index, issuer) in issuers.iter().enumerate() {
-        check_one(issuer)?;
-        let name = || issuer.name.clone();
-        if before.iter().any(|other| other.name == issuer.name) {
-            return Err(SetupError::RepeatedName { name: name() });
-        }
-        if before.iter().any(|other| other.issuer == issuer.issuer) {
-            return Err(SetupError::RepeatedIssuer { name: name(), issuer: issuer.issuer.clone() });
-        }
-        if issuer.primary && before.iter().any(|other| other.primary) {
-            return Err(SetupError::SecondPrimary { name: name() });
-        }
-        before = issuers.get(..=index).unwrap_or(issuers);
+        let others = issuers.get(..index).unwrap_or_default();
+        alone(issuer).and_then(|()| beside(issuer, others)).map_err(|fault| issuer.wrong(fault))?;
     }
     Ok(())
 }
 
-fn check_one(issuer: &Issuer) -> Result<(), SetupError> {
-    let name = || issuer.name.clone();
+fn alone(issuer: &Issuer) -> Result<(), SetupFault> {
     let misnamed = |c: char| c == ':' || c.is_whitespace() || c.is_control();
     if issuer.name.is_empty() || issuer.name.contains(misnamed) {
-        return Err(SetupError::Name { name: name() });
+        return Err(SetupFault::Name);
     }
     if issuer.issuer.is_empty() {
-        return Err(SetupError::NoIssuer { name: name() });
+        return Err(SetupFault::NoIssuer);
     }
     if issuer.audiences.is_empty() || issuer.audiences.iter().any(String::is_empty) {
-        return Err(SetupError::NoAudience { name: name() });
+        return Err(SetupFault::NoAudience);
     }
     if issuer.algorithms.is_empty() {
-        return Err(SetupError::NoAlgorithm { name: name() });
+        return Err(SetupFault::NoAlgorithm);
     }
     if issuer.subject_claim.is_empty() || issuer.roles_claim.is_empty() {
-        return Err(SetupError::NoClaim { name: name() });
+        return Err(SetupFault::NoClaim);
     }
     if let Some(role) = issuer.roles.iter().find(|role| role.is_empty() || role.contains(char::is_control)) {
-        return Err(SetupError::Role { name: name(), role: role.clone() });
+        return Err(SetupFault::Role { role: role.clone() });
     }
     if issuer.max_stale < issuer.refresh {
-        return Err(SetupError::StaleBeforeRefresh {
-            name: name(),
-            refresh: issuer.refresh,
-            max_stale: issuer.max_stale,
-        });
+        let (refresh, max_stale) = (issuer.refresh, issuer.max_stale);
+        return Err(SetupFault::StaleBeforeRefresh { refresh, max_stale });
+    }
+    Ok(())
+}
+
+fn beside(issuer: &Issuer, others: &[Issuer]) -> Result<(), SetupFault> {
+    if others.iter().any(|other| other.name == issuer.name) {
+        return Err(SetupFault::RepeatedName);
+    }
+    if others.iter().any(|other| other.issuer == issuer.issuer) {
+        return Err(SetupFault::RepeatedIssuer { issuer: issuer.issuer.clone() });
+    }
+    if issuer.primary && others.iter().any(|other| other.primary) {
+        return Err(SetupFault::SecondPrimary);
     }
     Ok(())
 }

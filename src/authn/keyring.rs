@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::AuthnLimits;
-use super::issuer::{Issuer, KeySource, SetupError};
+use super::issuer::{Issuer, KeySource, SetupError, SetupFault};
 use super::keys::KeySet;
 use super::source::{Source, SourceError, read_file};
 use crate::clock::{Clock, Timestamp};
@@ -72,8 +72,7 @@ impl Keyring {
             KeySource::Url { .. } => None,
             KeySource::File(path) => {
                 let keys = first_keys(path, clock.now());
-                let failed =
-                    |source| SetupError::Keys { name: issuer.name.clone(), path: path.clone(), source };
+                let failed = |source| issuer.wrong(SetupFault::Keys { path: path.clone(), source });
                 Some(Arc::new(keys.map_err(failed)?))
             }
         };
@@ -94,7 +93,17 @@ impl Keyring {
 
     /// The keys, unless there are none yet or they are too old to be trusted at `now`.
     pub(super) fn usable(&self, now: Timestamp) -> Option<Arc<KeySet>> {
-        self.current.load_full().filter(|keys| now < keys.seen().plus(self.max_stale))
+        self.current.load_full().filter(|keys| self.trusted(keys, now))
+    }
+
+    /// The generation of the keys that [`Keyring::usable`] gives. Threads that ask at once share no counter, so this
+    /// is what each call with a remembered token asks.
+    pub(super) fn usable_generation(&self, now: Timestamp) -> Option<u64> {
+        self.current.load().as_ref().filter(|keys| self.trusted(keys, now)).map(|keys| keys.generation())
+    }
+
+    fn trusted(&self, keys: &KeySet, now: Timestamp) -> bool {
+        now < keys.seen().plus(self.max_stale)
     }
 
     /// Takes over `other`'s keys if they are newer than ours.

@@ -47,8 +47,9 @@ use std::time::Duration;
 
 use tokio::task::{JoinHandle, JoinSet};
 
-pub use issuer::{Algorithm, Issuer, KeySource, SetupError};
+pub use issuer::{Algorithm, Issuer, KeySource, SetupError, SetupFault};
 pub use keyring::KeysStatus;
+pub use keys::KeySetError;
 pub use source::SourceError;
 
 use crate::access::{Caller, CredentialFault, Identity};
@@ -121,7 +122,8 @@ impl Authn {
     }
 
     /// Takes over keys already fetched by `old` for the issuers that are published at the same place, so that a
-    /// new configuration need not wait for a first fetch. Keep it before [`Authn::spawn_refresh`].
+    /// new configuration need not wait for a first fetch. Call it before
+    /// [`Authn::spawn_refresh`].
     pub fn adopt_keys(&self, old: &Self) {
         for trusted in &self.trusted {
             let same = |other: &&Trusted| {
@@ -236,9 +238,8 @@ impl Authn {
     fn recall(&self, digest: &Hash) -> Option<Arc<Caller>> {
         let entry = self.remembered.find(digest)?;
         let now = self.clock.now();
-        let keys = self.trusted.get(entry.issuer)?.keyring.usable(now)?;
-        let holds =
-            keys.generation() == entry.generation && entry.not_before <= now && now < entry.caller.expires;
+        let generation = self.trusted.get(entry.issuer)?.keyring.usable_generation(now)?;
+        let holds = generation == entry.generation && entry.not_before <= now && now < entry.caller.expires;
         if holds {
             return Some(entry.caller);
         }

@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
-use super::issuer::{Issuer, KeySource, SetupError};
+use super::issuer::{Issuer, KeySource, SetupError, SetupFault};
 use super::keys::KeySetError;
 use crate::net::{ClientTls, DialError, Dialer, Endpoint, Roots};
 
@@ -35,13 +35,11 @@ impl Source {
             KeySource::File(path) => return Ok(Self::File(path.clone())),
             KeySource::Url { url, ca_file } => (url, ca_file),
         };
-        let name = || issuer.name.clone();
-        let misnamed = |source| SetupError::Url { name: name(), url: url.clone(), source };
+        let misnamed = |source| issuer.wrong(SetupFault::Url { url: url.clone(), source });
         let endpoint = Endpoint::of(url).map_err(misnamed)?;
         let tls = if endpoint.is_tls() {
             let roots = ca_file.as_deref().map_or(Roots::Native, Roots::File);
-            let tls = ClientTls::new(roots, &[b"http/1.1"]);
-            Some(tls.map_err(|source| SetupError::Tls { name: name(), source })?)
+            Some(ClientTls::new(roots, &[b"http/1.1"]).map_err(|source| issuer.wrong(source))?)
         } else {
             None
         };

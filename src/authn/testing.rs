@@ -1,5 +1,6 @@
 //! For tests: keys made on the spot, tokens signed with them, and a little server that publishes key sets.
 
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
@@ -11,10 +12,11 @@ use rcgen::{
     KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256, RsaKeySize,
 };
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 use super::*;
 use crate::clock::Timestamp;
@@ -194,7 +196,7 @@ pub(super) async fn caller(authn: &Authn, token: &str) -> Arc<Caller> {
 
 /// A server that publishes a key set over HTTP, one request a connection.
 pub(super) struct KeyServer {
-    port: u16,
+    url: String,
     served: Arc<Served>,
     task: JoinHandle<()>,
 }
@@ -209,22 +211,48 @@ struct Served {
 
 impl KeyServer {
     pub(super) async fn start(keys: &str) -> Self {
+        Self::start_with(keys, None).await
+    }
+
+    /// Over TLS, as `localhost`; and the file of the certificate to trust, in a directory that lives as long.
+    pub(super) async fn start_tls(keys: &str) -> (Self, tempfile::TempDir, std::path::PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let cert = params.self_signed(&key).unwrap();
+        let file = dir.path().join("ca.pem");
+        std::fs::write(&file, cert.pem()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key.into())
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        (Self::start_with(keys, Some(acceptor)).await, dir, file)
+    }
+
+    async fn start_with(keys: &str, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
+        let url = match &tls {
+            Some(_) => format!("https://localhost:{port}/keys?v=1"),
+            None => format!("http://127.0.0.1:{port}/keys?v=1"),
+        };
         let served = Arc::new(Served {
             response: Mutex::new(Vec::new()),
             requests: AtomicUsize::new(0),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
         });
-        let task = tokio::spawn(serve(listener, Arc::clone(&served)));
-        let server = Self { port, served, task };
+        let task = tokio::spawn(serve(listener, tls, Arc::clone(&served)));
+        let server = Self { url, served, task };
         server.publish(keys);
         server
     }
 
     pub(super) fn source(&self) -> KeySource {
-        let url = format!("http://127.0.0.1:{}/keys?v=1", self.port).parse().unwrap();
-        KeySource::Url { url, ca_file: None }
+        KeySource::Url { url: self.url.parse().unwrap(), ca_file: None }
     }
 
     pub(super) fn publish(&self, keys: &str) {
@@ -259,20 +287,24 @@ impl KeyServer {
     }
 }
 
-async fn serve(listener: TcpListener, served: Arc<Served>) {
+async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, served: Arc<Served>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { return };
-        tokio::spawn(answer(stream, Arc::clone(&served)));
+        let served = Arc::clone(&served);
+        match tls.clone() {
+            None => drop(tokio::spawn(answer(stream, served))),
+            Some(tls) => drop(tokio::spawn(async move { answer(tls.accept(stream).await?, served).await })),
+        }
     }
 }
 
-async fn answer(mut stream: TcpStream, served: Arc<Served>) -> std::io::Result<()> {
+async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, served: Arc<Served>) -> io::Result<()> {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
         request.push(stream.read_u8().await?);
     }
     let request = String::from_utf8(request).unwrap();
-    assert!(request.starts_with("GET /keys?v=1 HTTP/1.1\r\n") && request.contains("host: 127.0.0.1:"));
+    assert!(request.starts_with("GET /keys?v=1 HTTP/1.1\r\n") && request.contains("\r\nhost: "), "{request}");
     served.requests.fetch_add(1, Ordering::SeqCst);
     served.gate.acquire().await.unwrap().forget();
     let response = served.response.lock().unwrap().clone();

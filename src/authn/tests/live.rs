@@ -213,6 +213,30 @@ async fn an_answer_that_is_no_key_set_changes_nothing() {
 }
 
 #[tokio::test]
+async fn keys_come_over_tls_from_whom_the_ca_file_trusts_and_nobody_else() {
+    let signer = Signer::es256("k1");
+    let (server, _dir, ca) = KeyServer::start_tls(&key_set(&[&signer])).await;
+    let (_other_server, _other_dir, other_ca) = KeyServer::start_tls("{}").await;
+    let KeySource::Url { url, .. } = server.source() else { unreachable!() };
+    let token = signer.token(&claims("alice"));
+    for (ca_file, expected) in [(ca, None), (other_ca, Some(KeysUnavailable))] {
+        let keys = KeySource::Url { url: url.clone(), ca_file: Some(ca_file) };
+        let clock = Clock::manual(at(NOW));
+        let authn = Arc::new(Authn::new(vec![issuer(keys)], AuthnLimits::default(), clock).unwrap());
+        let _refresh = authn.spawn_refresh(std::future::pending());
+        match expected {
+            None => drop(caller(&authn, &token).await),
+            Some(expected) => {
+                assert_eq!(fault(&authn, &token).await, expected);
+                let failure = authn.keys()[0].last_failure.clone().unwrap();
+                assert!(failure.contains("TLS with localhost"), "{failure}");
+            }
+        }
+    }
+    assert_eq!(server.requests(), 1);
+}
+
+#[tokio::test]
 async fn an_issuer_that_withdraws_all_keys_is_taken_at_its_word() {
     let signer = Signer::es256("k1");
     let server = KeyServer::start(&key_set(&[&signer])).await;
