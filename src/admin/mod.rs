@@ -1,1 +1,68 @@
-//! To come.
+//! The admin API: read-only views of the log and the policy, as JSON.
+//!
+//! It is the service `admin` of the gate: every call to it has passed the same path, policy and log as any other
+//! before it gets here. Nothing here can write to the log.
+//!
+//! | path | what |
+//! |---|---|
+//! | `GET /v1/records` | records by filter, in pages |
+//! | `GET /v1/records/{index}` | one record's stored bytes |
+//! | `GET /checkpoint` | the latest checkpoint (C2SP tlog-checkpoint) |
+//! | `GET /v1/policy` | the policy in force, and the last refusal |
+//! | `GET /v1/status` | how the gate stands |
+
+pub mod problem;
+mod records;
+mod status;
+
+use std::sync::{Arc, Weak};
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use self::problem::Problem;
+use crate::audit::journal::Journal;
+use crate::audit::storage::Store;
+use crate::clock::{Clock, Timestamp};
+use crate::proxy::live::{Live, Refusals};
+
+/// What the admin API can see.
+#[derive(Clone)]
+pub struct Views {
+    /// The log's records.
+    pub store: Arc<dyn Store>,
+    /// The log's head: how much of it is durable.
+    pub journal: Journal,
+    /// The snapshot that requests see. The snapshot holds the API, so this must not hold the snapshot.
+    pub live: Weak<ArcSwap<Live>>,
+    /// What was refused since.
+    pub refusals: Arc<Refusals>,
+    /// When the gate started.
+    pub started: Timestamp,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// The API.
+pub fn router(views: Views) -> Router {
+    Router::new()
+        .route("/v1/records", get(records::list))
+        .route("/v1/records/{index}", get(records::show))
+        .route("/checkpoint", get(checkpoint))
+        .route("/v1/policy", get(status::policy))
+        .route("/v1/status", get(status::status))
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is no such view; see /v1/records, /v1/policy, /v1/status, /checkpoint"))
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the admin API only answers GET and HEAD: nobody edits history")
+        })
+        .with_state(views)
+}
+
+async fn checkpoint(axum::extract::State(views): axum::extract::State<Views>) -> Response {
+    let note = views.journal.checkpoint();
+    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
+    (headers, note.to_string()).into_response()
+}

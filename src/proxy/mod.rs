@@ -3,6 +3,7 @@
 //! | file | what is there |
 //! |---|---|
 //! | this one | the path, on one screen |
+//! | [`live`] | the snapshot of configuration that a request sees |
 //! | [`gate`] | the decision |
 //! | [`forward`], [`upstream`] | carrying out what was allowed; kept connections |
 //! | [`headers`], [`body`], [`cors`] | what crosses, and how it is followed |
@@ -13,6 +14,7 @@ pub mod cors;
 pub mod forward;
 pub mod gate;
 pub mod headers;
+pub mod live;
 pub mod respond;
 pub mod upstream;
 
@@ -23,33 +25,10 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 
 use self::body::Body;
-use self::forward::{Backends, Upstreams};
-use self::gate::Gate;
-use crate::access::attempt::{ReadRules, TrustedProxies};
-use crate::access::route::Routes;
-use crate::access::{Attempt, Connection, Credential, CredentialFault, Identity};
-use crate::audit::journal::{Epochs, Journal, Recorded};
-use crate::authn::Authn;
-
-/// All of the configuration that a request depends on, as one snapshot: a request sees one of these, whole.
-pub struct Live {
-    /// The services behind the gate.
-    pub front: Routes,
-    /// The admin API's own service.
-    pub admin: Routes,
-    /// What stands behind them.
-    pub backends: Backends,
-    /// Who may speak for a client.
-    pub trusted: TrustedProxies,
-    /// The longest request target, bytes.
-    pub target_bytes: usize,
-    /// Proves callers.
-    pub authn: Arc<Authn>,
-    /// Decides.
-    pub gate: Gate,
-    /// What every decision names.
-    pub epochs: Epochs,
-}
+use self::forward::Upstreams;
+use self::live::Live;
+use crate::access::{Attempt, Connection};
+use crate::audit::journal::{Journal, Recorded};
 
 /// Which services a listener leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,25 +77,6 @@ impl Proxy {
                 self.upstreams.forward(permit, &live.backends, request).await
             }
             Recorded::Deny(denial) => respond::denied(&denial),
-        }
-    }
-}
-
-impl Live {
-    fn read_rules(&self, face: Face) -> ReadRules<'_> {
-        let routes = match face {
-            Face::Front => &self.front,
-            Face::Admin => &self.admin,
-        };
-        ReadRules { routes, trusted: &self.trusted, target_bytes: self.target_bytes }
-    }
-
-    async fn identify(&self, attempt: &Attempt) -> Identity {
-        match &attempt.credential {
-            Credential::None => Identity::Anonymous,
-            Credential::Bearer(token) => self.authn.identify_token(token.as_str()).await,
-            Credential::Unsupported => Identity::Failed(CredentialFault::UnsupportedScheme),
-            Credential::Malformed => Identity::Failed(CredentialFault::Malformed),
         }
     }
 }

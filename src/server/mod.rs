@@ -6,10 +6,12 @@
 //! | [`worker`] | one thread and one runtime per core |
 //! | [`connection`] | TLS and HTTP on one connection |
 //! | [`layers`] | what stands around the path of a request, in one list |
+//! | [`health`] | `/livez`, `/readyz`, `/metrics` |
 //! | [`drain`] | going down in order |
 
 pub mod connection;
 pub mod drain;
+pub mod health;
 pub mod layers;
 pub mod listen;
 pub mod worker;

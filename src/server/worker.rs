@@ -15,7 +15,8 @@ use super::connection::{ConnectionLimits, Host, Numbers, serve_connection};
 use super::drain::OpenConnection;
 use super::layers::Shared;
 use crate::audit::journal::Journal;
-use crate::proxy::{Face, Live, Proxy};
+use crate::proxy::live::Live;
+use crate::proxy::{Face, Proxy};
 
 /// What a worker is made of; cheap to clone.
 #[derive(Clone)]

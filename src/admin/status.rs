@@ -1,0 +1,65 @@
+//! How the gate stands.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use super::Views;
+use super::problem::Problem;
+use crate::proxy::live::Refusal;
+
+/// `GET /v1/policy`: the policy in force, when it was loaded, and the last refusal.
+pub(super) async fn policy(State(views): State<Views>) -> Result<Json<Value>, Problem> {
+    let live = views.live.upgrade().ok_or_else(going)?.load_full();
+    let counts = live.gate.policy().counts();
+    Ok(Json(json!({
+        "epoch": live.epochs.policy.to_string(),
+        "loaded": live.policy_loaded.to_string(),
+        "rules": counts.rules,
+        "links": counts.links,
+        "refused": views.refusals.policy.load().as_deref().map(refusal),
+    })))
+}
+
+/// `GET /v1/status`: the log, the epochs, the issuers' keys.
+pub(super) async fn status(State(views): State<Views>) -> Result<Json<Value>, Problem> {
+    let live = views.live.upgrade().ok_or_else(going)?.load_full();
+    let keys: Vec<Value> = live
+        .authn
+        .keys()
+        .into_iter()
+        .map(|keys| {
+            json!({
+                "issuer": keys.issuer,
+                "keys": keys.keys,
+                "place": keys.place,
+                "seen": keys.seen.map(|at| at.to_string()),
+                "usable": keys.usable,
+                "last_failure": keys.last_failure,
+            })
+        })
+        .collect();
+    Ok(Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "started": views.started.to_string(),
+        "now": views.clock.now().to_string(),
+        "log": {
+            "origin": views.journal.origin().to_string(),
+            "size": views.journal.size(),
+            "waiting": views.journal.waiting(),
+            "failed": views.journal.has_failed(),
+        },
+        "policy": { "epoch": live.epochs.policy.to_string(), "refused": views.refusals.policy.load().as_deref().map(refusal) },
+        "config": { "epoch": live.epochs.config.to_string(), "refused": views.refusals.config.load().as_deref().map(refusal) },
+        "issuers": keys,
+    })))
+}
+
+fn refusal(refusal: &Refusal) -> Value {
+    json!({ "at": refusal.at.to_string(), "message": refusal.message })
+}
+
+fn going() -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gate is shutting down")
+}

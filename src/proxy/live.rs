@@ -1,0 +1,78 @@
+//! What a request depends on, as one snapshot, and what was refused since.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+
+use super::forward::Backends;
+use super::gate::Gate;
+use crate::access::attempt::{ReadRules, TrustedProxies};
+use crate::access::route::Routes;
+use crate::access::{Attempt, Credential, CredentialFault, Identity};
+use crate::audit::record::Epochs;
+use crate::authn::Authn;
+use crate::clock::Timestamp;
+
+use super::Face;
+
+/// All of the configuration that a request depends on: a request sees one of these, whole.
+#[derive(Clone)]
+pub struct Live {
+    /// The services behind the gate.
+    pub front: Routes,
+    /// The admin API's own service.
+    pub admin: Routes,
+    /// What stands behind them.
+    pub backends: Arc<Backends>,
+    /// Who may speak for a client.
+    pub trusted: TrustedProxies,
+    /// The longest request target, bytes.
+    pub target_bytes: usize,
+    /// Proves callers.
+    pub authn: Arc<Authn>,
+    /// Decides.
+    pub gate: Gate,
+    /// What every decision names.
+    pub epochs: Epochs,
+    /// When the policy was loaded.
+    pub policy_loaded: Timestamp,
+}
+
+/// The last loads that were refused while an older state went on serving; `None` once a load has succeeded since.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    /// Of the policy.
+    pub policy: ArcSwapOption<Refusal>,
+    /// Of the config.
+    pub config: ArcSwapOption<Refusal>,
+}
+
+/// A load that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// When.
+    pub at: Timestamp,
+    /// What was wrong, for the operator.
+    pub message: String,
+}
+
+impl Live {
+    /// What reading a call on a listener of `face` needs.
+    pub const fn read_rules(&self, face: Face) -> ReadRules<'_> {
+        let routes = match face {
+            Face::Front => &self.front,
+            Face::Admin => &self.admin,
+        };
+        ReadRules { routes, trusted: &self.trusted, target_bytes: self.target_bytes }
+    }
+
+    /// Who makes the call: proved, anonymous, or failed.
+    pub async fn identify(&self, attempt: &Attempt) -> Identity {
+        match &attempt.credential {
+            Credential::None => Identity::Anonymous,
+            Credential::Bearer(token) => self.authn.identify_token(token.as_str()).await,
+            Credential::Unsupported => Identity::Failed(CredentialFault::UnsupportedScheme),
+            Credential::Malformed => Identity::Failed(CredentialFault::Malformed),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The health listener: `/livez`, `/readyz`, `/metrics`.
+//!
+//! It carries no record data and stands apart, unrecorded, so that it answers when the log cannot.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::json;
+
+use super::drain::Drain;
+use crate::audit::journal::Journal;
+use crate::proxy::live::{Live, Refusals};
+
+/// What the health listener tells of.
+#[derive(Clone)]
+pub struct Health {
+    /// The log.
+    pub journal: Journal,
+    /// The snapshot that requests see.
+    pub live: Arc<ArcSwap<Live>>,
+    /// What was refused since.
+    pub refusals: Arc<Refusals>,
+    /// Going down.
+    pub drain: Drain,
+    /// The figures; `None` where another recorder was there first.
+    pub metrics: Option<PrometheusHandle>,
+}
+
+/// The listener's answers.
+pub fn router(health: Health) -> Router {
+    Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(figures))
+        .with_state(health)
+}
+
+/// Ready: the log takes records and the gate is not going down. A refused policy or config does not make the gate
+/// unready, since the old one serves on; it stands in the detail.
+async fn ready(State(health): State<Health>) -> Response {
+    let live = health.live.load_full();
+    let refused = |refusal: Option<Arc<crate::proxy::live::Refusal>>| {
+        refusal.map(|refusal| json!({ "at": refusal.at.to_string(), "message": refusal.message }))
+    };
+    let (log_failed, draining) = (health.journal.has_failed(), health.drain.has_begun());
+    let ready = !log_failed && !draining;
+    let body = json!({
+        "ready": ready,
+        "draining": draining,
+        "log": { "failed": log_failed, "size": health.journal.size(), "waiting": health.journal.waiting() },
+        "policy": { "epoch": live.epochs.policy.to_string(), "refused": refused(health.refusals.policy.load_full()) },
+        "config": { "epoch": live.epochs.config.to_string(), "refused": refused(health.refusals.config.load_full()) },
+        "issuers": live.authn.keys().into_iter().map(|keys| json!({
+            "issuer": keys.issuer, "keys": keys.keys, "usable": keys.usable,
+        })).collect::<Vec<_>>(),
+    });
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(body)).into_response()
+}
+
+async fn figures(State(health): State<Health>) -> Response {
+    metrics::gauge!("portcullis_connections").set(health.drain.connections() as f64);
+    metrics::gauge!("portcullis_log_waiting").set(health.journal.waiting() as f64);
+    let Some(handle) = &health.metrics else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "no recorder\n").into_response();
+    };
+    handle.run_upkeep();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], handle.render()).into_response()
+}
