@@ -1,0 +1,338 @@
+//! A log's name and its key pair, and the public form of both that a verifier is given (vkey,
+//! <https://c2sp.org/signed-note#verifier-keys>).
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::Signer as _;
+use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+use ed25519_dalek::pkcs8::{self, DecodePrivateKey as _, EncodePrivateKey as _, KeypairBytes};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+/// Signature type 0x01 of signed-note: Ed25519.
+const ED25519: u8 = 0x01;
+
+const ORIGIN_MAX_BYTES: usize = 200;
+
+/// The name of a log, e.g. `portcullis.example.com/gate-1`. It is the first line of each checkpoint, the name of the
+/// key, and part of a header of every answer; so it is 1 to 200 letters, digits, and `-._~/:`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin(String);
+
+/// Why a text is not an origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OriginError {
+    /// Nothing there.
+    #[error("the origin is empty; write a host name you own and a path, e.g. portcullis.example.com/gate-1")]
+    Empty,
+    /// Longer than 200 bytes.
+    #[error("the origin is longer than {ORIGIN_MAX_BYTES} bytes")]
+    TooLong,
+    /// A character outside the list.
+    #[error("the origin has the character {0:?}; it may have ASCII letters, digits, and - . _ ~ / :")]
+    Character(char),
+}
+
+impl Origin {
+    /// Checks a name.
+    ///
+    /// # Errors
+    /// See [`OriginError`].
+    pub fn parse(text: &str) -> Result<Self, OriginError> {
+        if text.is_empty() {
+            return Err(OriginError::Empty);
+        }
+        if text.len() > ORIGIN_MAX_BYTES {
+            return Err(OriginError::TooLong);
+        }
+        match text.chars().find(|c| !(c.is_ascii_alphanumeric() || "-._~/:".contains(*c))) {
+            Some(c) => Err(OriginError::Character(c)),
+            None => Ok(Self(text.to_owned())),
+        }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A log's private key together with its name. The secret is wiped from memory when it is dropped, and never printed.
+pub struct SigningKey {
+    origin: Origin,
+    secret: ed25519_dalek::SigningKey,
+    id: u32,
+}
+
+/// Why a private key could not be made, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The operating system gave no random bytes.
+    #[error("no random bytes from the operating system: {0}")]
+    Random(#[from] getrandom::Error),
+    /// Not an Ed25519 private key in PKCS#8 PEM.
+    #[error("not an Ed25519 private key in PKCS#8 PEM (\"-----BEGIN PRIVATE KEY-----\"): {0}")]
+    Pkcs8(#[from] pkcs8::Error),
+}
+
+impl SigningKey {
+    /// Makes a new key from the operating system's random bytes.
+    ///
+    /// # Errors
+    /// [`KeyError::Random`].
+    pub fn generate(origin: Origin) -> Result<Self, KeyError> {
+        let mut seed = Zeroizing::new([0; 32]);
+        getrandom::fill(seed.as_mut_slice())?;
+        Ok(Self::from_seed(origin, &seed))
+    }
+
+    /// The key of this seed (RFC 8032's 32 byte private key).
+    pub fn from_seed(origin: Origin, seed: &[u8; 32]) -> Self {
+        let secret = ed25519_dalek::SigningKey::from_bytes(seed);
+        let id = key_id(origin.as_str(), &secret.verifying_key());
+        Self { origin, secret, id }
+    }
+
+    /// Reads a PKCS#8 PEM file's content (RFC 8410), as [`SigningKey::to_pkcs8_pem`] or `openssl genpkey` writes it.
+    ///
+    /// # Errors
+    /// [`KeyError::Pkcs8`].
+    pub fn from_pkcs8_pem(origin: Origin, pem: &str) -> Result<Self, KeyError> {
+        let secret = ed25519_dalek::SigningKey::from_pkcs8_pem(pem)?;
+        Ok(Self::from_seed(origin, secret.as_bytes()))
+    }
+
+    /// The PKCS#8 PEM form (RFC 8410, version 1: the seed alone, which every tool reads). Wiped when dropped.
+    ///
+    /// # Errors
+    /// [`KeyError::Pkcs8`], if the encoder fails.
+    pub fn to_pkcs8_pem(&self) -> Result<Zeroizing<String>, KeyError> {
+        let pair = KeypairBytes { secret_key: self.secret.to_bytes(), public_key: None };
+        Ok(pair.to_pkcs8_pem(LineEnding::LF)?)
+    }
+
+    /// The log's name.
+    pub const fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The public half, as a verifier is given it.
+    pub fn verifier(&self) -> VerifierKey {
+        VerifierKey { name: self.origin.0.clone(), id: self.id, key: self.secret.verifying_key() }
+    }
+
+    /// Signs `text`, which must end in a newline, as a note with one signature.
+    pub(super) fn sign_note(&self, text: &str) -> String {
+        let mut line = Vec::with_capacity(68);
+        line.extend_from_slice(&self.id.to_be_bytes());
+        line.extend_from_slice(&self.secret.sign(text.as_bytes()).to_bytes());
+        format!("{text}\n\u{2014} {} {}\n", self.origin, STANDARD.encode(line))
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey({})", self.verifier())
+    }
+}
+
+/// A public key and the name it signs under. Its text form, by [`fmt::Display`], is the vkey:
+/// `<name>+<key id in hex>+<base64(0x01 ‖ public key)>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifierKey {
+    name: String,
+    id: u32,
+    key: ed25519_dalek::VerifyingKey,
+}
+
+/// Why a text is not a verifier key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VkeyError {
+    /// Not three parts joined by `+`, or a part is not what it should be.
+    #[error("not a verifier key: expected <name>+<8 hex digits>+<base64>, as `portcullis keygen` prints it")]
+    Malformed,
+    /// A kind of key other than Ed25519.
+    #[error("a verifier key of type {0:#04x}; only Ed25519 (0x01) is supported")]
+    Type(u8),
+    /// The key ID is not that of this name and key: one of the three was changed.
+    #[error("the key ID does not belong to this name and key; the verifier key was altered or mistyped")]
+    Id,
+}
+
+impl VerifierKey {
+    /// Reads a vkey.
+    ///
+    /// # Errors
+    /// See [`VkeyError`].
+    pub fn parse(vkey: &str) -> Result<Self, VkeyError> {
+        let (name, rest) = vkey.split_once('+').ok_or(VkeyError::Malformed)?;
+        let (id, key) = rest.split_once('+').ok_or(VkeyError::Malformed)?;
+        let digits = id.len() == 8 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if !is_key_name(name) || !digits {
+            return Err(VkeyError::Malformed);
+        }
+        let id = u32::from_str_radix(id, 16).map_err(|_| VkeyError::Malformed)?;
+        let key = STANDARD.decode(key).map_err(|_| VkeyError::Malformed)?;
+        let bytes = match key.split_first() {
+            Some((&ED25519, bytes)) => bytes.try_into().map_err(|_| VkeyError::Malformed)?,
+            Some((other, _)) => return Err(VkeyError::Type(*other)),
+            None => return Err(VkeyError::Malformed),
+        };
+        let key = ed25519_dalek::VerifyingKey::from_bytes(bytes).map_err(|_| VkeyError::Malformed)?;
+        if id != key_id(name, &key) {
+            return Err(VkeyError::Id);
+        }
+        Ok(Self { name: name.to_owned(), id, key })
+    }
+
+    /// The name the key signs under; for a log's key, its origin.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The first four bytes of SHA-256(name ‖ 0x0A ‖ 0x01 ‖ public key), big-endian.
+    pub const fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Whether `signature` is this key's over `text`. Stricter than RFC 8032 asks: keys and points of small order are
+    /// refused, so no signature can hold for two texts.
+    pub(super) fn holds(&self, text: &[u8], signature: &[u8]) -> bool {
+        ed25519_dalek::Signature::from_slice(signature)
+            .is_ok_and(|signature| self.key.verify_strict(text, &signature).is_ok())
+    }
+}
+
+impl fmt::Display for VerifierKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut key = Vec::with_capacity(33);
+        key.push(ED25519);
+        key.extend_from_slice(self.key.as_bytes());
+        write!(f, "{}+{:08x}+{}", self.name, self.id, STANDARD.encode(key))
+    }
+}
+
+/// Whether signed-note takes `name` for a key's name: not empty, no white space (Unicode's), no `+`.
+pub(super) fn is_key_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c == '+')
+}
+
+fn key_id(name: &str, key: &ed25519_dalek::VerifyingKey) -> u32 {
+    let digest = Sha256::new()
+        .chain_update(name)
+        .chain_update([b'\n', ED25519])
+        .chain_update(key.as_bytes())
+        .finalize();
+    digest.iter().take(4).fold(0, |id, byte| id << 8 | u32::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin() -> Origin {
+        Origin::parse("portcullis.example.com/gate-1").unwrap()
+    }
+
+    #[test]
+    fn an_origin_is_fit_for_a_key_name_and_a_header() {
+        for good in ["a", "portcullis.example.com/gate-1", "localhost:8080/dev_1~x"] {
+            assert_eq!(Origin::parse(good).unwrap().as_str(), good);
+        }
+        let table = [
+            ("", OriginError::Empty),
+            ("a b", OriginError::Character(' ')),
+            ("a+b", OriginError::Character('+')),
+            ("a\nb", OriginError::Character('\n')),
+            ("a\u{a0}b", OriginError::Character('\u{a0}')),
+            ("gäte", OriginError::Character('ä')),
+        ];
+        for (bad, error) in table {
+            assert_eq!(Origin::parse(bad), Err(error), "{bad:?}");
+        }
+        assert_eq!(Origin::parse(&"a".repeat(201)), Err(OriginError::TooLong));
+        assert!(Origin::parse(&"a".repeat(200)).is_ok());
+    }
+
+    #[test]
+    fn a_verifier_key_reads_back() {
+        let key = SigningKey::from_seed(origin(), &[7; 32]);
+        assert_eq!(VerifierKey::parse(&key.verifier().to_string()), Ok(key.verifier()));
+    }
+
+    #[test]
+    fn a_verifier_key_that_was_altered_is_refused() {
+        let vkey = SigningKey::from_seed(origin(), &[7; 32]).verifier().to_string();
+        let (name, rest) = vkey.split_once('+').unwrap();
+        let (id, key) = rest.split_once('+').unwrap();
+        let other = SigningKey::from_seed(origin(), &[8; 32]).verifier().to_string();
+        let other_key = other.rsplit_once('+').unwrap().1;
+        let typed_02 = STANDARD.encode([2; 33]);
+        let table = [
+            (format!("other+{id}+{key}"), VkeyError::Id),
+            (format!("{name}+00000000+{key}"), VkeyError::Id),
+            (format!("{name}+{id}+{other_key}"), VkeyError::Id),
+            (format!("{name}+{id}+{typed_02}"), VkeyError::Type(2)),
+            (format!("{name}+{}+{key}", &id[1..]), VkeyError::Malformed),
+            (format!("{name}++{}+{key}", &id[1..]), VkeyError::Malformed),
+            (format!("{name}+ABCDEF01+{key}"), VkeyError::Malformed),
+            (format!("+{id}+{key}"), VkeyError::Malformed),
+            (format!("{name}+{id}+"), VkeyError::Malformed),
+            (format!("{name}+{id}+{key}\n"), VkeyError::Malformed),
+            (format!("{name}+{id}"), VkeyError::Malformed),
+            (String::new(), VkeyError::Malformed),
+        ];
+        for (bad, error) in table {
+            assert_eq!(VerifierKey::parse(&bad), Err(error), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_of_small_order_vouches_for_nothing() {
+        // The neutral element as public key: plain RFC 8032 verification holds for any text with R = the same point
+        // and S = 0.
+        let mut point = [0; 32];
+        point[0] = 1;
+        let key = ed25519_dalek::VerifyingKey::from_bytes(&point).unwrap();
+        let weak = VerifierKey { name: "weak".into(), id: key_id("weak", &key), key };
+        let mut signature = [0; 64];
+        signature[0] = 1;
+        assert!(!weak.holds(b"any text\n", &signature));
+    }
+
+    #[test]
+    fn a_key_survives_its_pem_form() {
+        let key = SigningKey::generate(origin()).unwrap();
+        let pem = key.to_pkcs8_pem().unwrap();
+        assert!(pem.starts_with("-----BEGIN PRIVATE KEY-----\n"), "{}", *pem);
+        let read = SigningKey::from_pkcs8_pem(origin(), &pem).unwrap();
+        assert_eq!(read.verifier(), key.verifier());
+        assert!(SigningKey::from_pkcs8_pem(origin(), "not a key").is_err());
+    }
+
+    #[test]
+    fn a_key_written_by_openssl_is_read() {
+        // RFC 8410 §10.3's example private key.
+        let pem = "-----BEGIN PRIVATE KEY-----\n\
+            MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
+            -----END PRIVATE KEY-----\n";
+        let key = SigningKey::from_pkcs8_pem(origin(), pem).unwrap();
+        assert_eq!(key.to_pkcs8_pem().unwrap().as_str(), pem);
+    }
+
+    #[test]
+    fn printing_a_key_does_not_give_it_away() {
+        let key = SigningKey::from_seed(origin(), &[7; 32]);
+        let shown = format!("{key:?}");
+        assert!(shown.contains(&key.verifier().to_string()));
+        assert!(!shown.contains("7, 7, 7") && !shown.contains("07070707"));
+    }
+}

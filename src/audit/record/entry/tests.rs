@@ -1,0 +1,318 @@
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::access::{CredentialFault, Malformed, ProofMethod, Reason};
+use crate::audit::record::{MAX_RECORD_BYTES, Record, seal};
+
+const EPOCHS: Epochs = Epochs { policy: Hash([0x11; 32]), config: Hash([0x22; 32]) };
+
+fn sealed(body: &Body) -> Vec<u8> {
+    let mut out = Vec::new();
+    seal(u64::MAX, &Hash::ZERO, Timestamp::from_micros(0), body, &mut out);
+    out
+}
+
+/// The fields after `config`, as JSON.
+fn fields(body: &Body) -> serde_json::Value {
+    let bytes = sealed(body);
+    let record = Record::parse(&bytes).unwrap();
+    assert_eq!(record.text(&["policy"]), Some(EPOCHS.policy.to_string().as_str()));
+    assert_eq!(record.text(&["config"]), Some(EPOCHS.config.to_string().as_str()));
+    record.fields().clone().into_iter().skip(7).collect::<serde_json::Map<_, _>>().into()
+}
+
+fn request() -> RequestEntry<'static> {
+    RequestEntry {
+        id: "req-1",
+        service: Some("app"),
+        method: "GET",
+        host: Some(b"app.example.com"),
+        path: Some("/docs/a%20b"),
+        target: None,
+        query: &[b"page", b"q%20"],
+        user_agent: Some(b"curl/8"),
+        trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
+    }
+}
+
+const CLIENT: ClientEntry<'static> = ClientEntry {
+    ip: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+    port: 50_000,
+    via: None,
+    tls: Some("TLSv1.3"),
+};
+
+fn caller() -> Caller {
+    Caller {
+        user: "user:alice".into(),
+        roles: vec!["role:viewer".into(), "role:editor".into()],
+        issuer: "corp".into(),
+        method: ProofMethod::Jwt,
+        token_id: Some("t-1".into()),
+        key_id: Some("k-1".into()),
+        expires: Timestamp::from_micros(0),
+    }
+}
+
+fn decision_body(decision: &Decision, identity: &Identity, request: RequestEntry<'_>) -> Body {
+    Body::decision(&DecisionEntry { decision, epochs: EPOCHS, identity, client: CLIENT, request })
+}
+
+#[test]
+fn a_decision_says_who_asked_for_what_and_why_it_was_decided() {
+    let rule =
+        Rule { text: "p, role:viewer, app, /docs/*, GET, allow".into(), file: "policy.csv".into(), line: 3 };
+    let decision = Decision::allow(Reason::PolicyAllow, Some(Arc::new(rule)));
+    let body = decision_body(&decision, &Identity::Proved(Arc::new(caller())), request());
+    let expected = json!({
+        "decision": "allow",
+        "reason": "policy_allow",
+        "rule": {"text": "p, role:viewer, app, /docs/*, GET, allow", "file": "policy.csv", "line": 3},
+        "identity": {
+            "state": "proved", "user": "user:alice", "roles": ["role:viewer", "role:editor"],
+            "issuer": "corp", "method": "jwt", "jti": "t-1", "kid": "k-1",
+        },
+        "client": {"ip": "127.0.0.1", "port": 50000, "tls": "TLSv1.3"},
+        "request": {
+            "id": "req-1", "service": "app", "method": "GET", "host": "app.example.com", "path": "/docs/a%20b",
+            "query": ["page", "q%20"], "user_agent": "curl/8", "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+        },
+    });
+    // Compared as text: order counts.
+    assert_eq!(fields(&body).to_string(), expected.to_string());
+}
+
+#[test]
+fn what_is_absent_is_left_out() {
+    let bare = RequestEntry {
+        id: "",
+        service: None,
+        method: "GET",
+        host: None,
+        path: None,
+        target: Some(b"*"),
+        query: &[],
+        user_agent: None,
+        trace_id: None,
+    };
+    let entry = DecisionEntry {
+        decision: &Decision::deny(Reason::Malformed(Malformed::Target), None),
+        epochs: EPOCHS,
+        identity: &Identity::Anonymous,
+        client: ClientEntry { via: Some("::1".parse().unwrap()), tls: None, ..CLIENT },
+        request: bare,
+    };
+    let expected = json!({
+        "decision": "deny",
+        "reason": "malformed_target",
+        "identity": {"state": "anonymous", "user": "anonymous"},
+        "client": {"ip": "127.0.0.1", "port": 50000, "via": "::1"},
+        "request": {"id": "", "method": "GET", "target": "*"},
+    });
+    assert_eq!(fields(&Body::decision(&entry)).to_string(), expected.to_string());
+}
+
+#[test]
+fn a_failed_proof_names_its_fault_and_no_user() {
+    let fault = CredentialFault::Expired;
+    let decision = Decision::deny(Reason::Credential(fault), None);
+    let fields = fields(&decision_body(&decision, &Identity::Failed(fault), request()));
+    assert_eq!(fields["identity"], json!({"state": "failed", "fault": "credential_expired"}));
+}
+
+#[test]
+fn secrets_in_a_malformed_target_or_host_are_not_written() {
+    let table: &[(&[u8], &str)] = &[
+        (b"/a/../b?token=s3cret", "/a/../b?"),
+        (b"/a#access_token=s3cret", "/a#"),
+        (b"/a#f?token=s3cret", "/a#"),
+        (b"/a/@team/x", "/a/@team/x"),
+        (b"http://me:s3cret@app/x", "*@app/x"),
+        (b"http:\\\\me:s3cret@app/x", "*@app/x"),
+        (b"//me:s3cret@app/x", "*@app/x"),
+        (b"/\\me:s3cret@app/x", "*@app/x"),
+        (b"me:s3cret@app:443", "*@app:443"),
+        (b"me:s3@cret@app:443?x", "*@app:443?"),
+        (b"", ""),
+    ];
+    for (target, written) in table {
+        let entry = RequestEntry { path: None, target: Some(target), ..request() };
+        let decision = Decision::deny(Reason::Malformed(Malformed::Target), None);
+        let fields = fields(&decision_body(&decision, &Identity::Anonymous, entry));
+        assert_eq!(fields["request"]["target"], json!(written));
+    }
+    let entry = RequestEntry { host: Some(b"me:s3cret@app"), ..request() };
+    let decision = Decision::deny(Reason::Malformed(Malformed::Host), None);
+    let fields = fields(&decision_body(&decision, &Identity::Anonymous, entry));
+    assert_eq!(fields["request"]["host"], json!("*@app"));
+}
+
+#[test]
+fn an_outcome_says_what_became_of_which_decision() {
+    let mut entry = OutcomeEntry {
+        decision: 41,
+        epochs: EPOCHS,
+        result: OutcomeResult::UpstreamError,
+        detail: Some("connect_timeout"),
+        status: Some(504),
+        request_bytes: 7,
+        response_bytes: u64::MAX,
+        duration: Duration::from_micros(1_234),
+        upstream: Some("http://127.0.0.1:9000"),
+    };
+    let expected = json!({
+        "decision_index": 41, "result": "upstream_error", "detail": "connect_timeout", "status": 504,
+        "request_bytes": 7, "response_bytes": u64::MAX, "duration_us": 1234, "upstream": "http://127.0.0.1:9000",
+    });
+    assert_eq!(fields(&Body::outcome(&entry)).to_string(), expected.to_string());
+    entry = OutcomeEntry { detail: None, status: None, upstream: None, duration: Duration::MAX, ..entry };
+    entry.result = OutcomeResult::Unknown;
+    let expected = json!({
+        "decision_index": 41, "result": "unknown", "request_bytes": 7, "response_bytes": u64::MAX,
+        "duration_us": u64::MAX,
+    });
+    assert_eq!(fields(&Body::outcome(&entry)).to_string(), expected.to_string());
+}
+
+#[test]
+fn an_event_says_what_happened_to_the_gate() {
+    let since = Timestamp::from_micros(0);
+    let table = [
+        (
+            Event::Created { origin: "o", vkey: "o+1+k", version: "0.1.0" },
+            "lifecycle",
+            json!({"event": "created", "origin": "o", "vkey": "o+1+k", "version": "0.1.0"}),
+        ),
+        (Event::Started { version: "0.1.0" }, "lifecycle", json!({"event": "started", "version": "0.1.0"})),
+        (Event::Stopped, "lifecycle", json!({"event": "stopped"})),
+        (
+            Event::ClockJumped { by_us: i64::MIN },
+            "lifecycle",
+            json!({"event": "clock_jumped", "by_us": i64::MIN}),
+        ),
+        (
+            Event::PolicyLoaded { rows: 3, files: &["a.conf", "b.csv"] },
+            "policy",
+            json!({"event": "loaded", "rows": 3, "files": ["a.conf", "b.csv"]}),
+        ),
+        (
+            Event::PolicyRefused { error: "b.csv:3: \"" },
+            "policy",
+            json!({"event": "refused", "error": "b.csv:3: \""}),
+        ),
+        (Event::ConfigLoaded, "config", json!({"event": "loaded"})),
+        (Event::ConfigRefused { error: "e" }, "config", json!({"event": "refused", "error": "e"})),
+        (
+            Event::Sum { what: "tls_handshake_failed", count: 5, since },
+            "summary",
+            json!({"event": "tls_handshake_failed", "count": 5, "since": "1970-01-01T00:00:00.000000Z"}),
+        ),
+    ];
+    for (event, kind, expected) in table {
+        let body = Body::event(&EPOCHS, &event);
+        assert_eq!(body.kind().as_str(), kind);
+        assert_eq!(fields(&body).to_string(), expected.to_string());
+    }
+}
+
+/// Bytes of every sort, up to far more than any field holds.
+fn hostile() -> impl Strategy<Value = Vec<u8>> {
+    let seed = prop_oneof![
+        proptest::collection::vec(any::<u8>(), 1..40),
+        Just(vec![0]),
+        Just("\u{1f6aa}".as_bytes().to_vec()),
+        Just(vec![b'"']),
+        Just(vec![0xff]),
+        Just(vec![b'a']),
+    ];
+    (seed, prop_oneof![0usize..40, 8_000..20_000usize, 1usize..200_000])
+        .prop_map(|(seed, length)| seed.iter().copied().cycle().take(length).collect())
+}
+
+fn hostile_text() -> impl Strategy<Value = String> {
+    hostile().prop_map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn hostile_list() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    (proptest::collection::vec(hostile(), 0..4), 0usize..400)
+        .prop_map(|(items, repeat)| items.iter().cycle().take(items.len() * repeat).cloned().collect())
+        .prop_filter("bounded", |list: &Vec<Vec<u8>>| list.iter().map(Vec::len).sum::<usize>() < 4_000_000)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_decision_exceeds_a_record(
+        texts in proptest::array::uniform10(hostile_text()),
+        bytes in proptest::array::uniform3(hostile()),
+        (roles, query) in (hostile_list(), hostile_list()),
+    ) {
+        let [rule_text, file, user, issuer, jti, kid, id, service, path, trace_id] = texts;
+        let [host, target, user_agent] = bytes;
+        let roles = roles.iter().map(|r| String::from_utf8_lossy(r).into_owned()).collect();
+        let query: Vec<&[u8]> = query.iter().map(Vec::as_slice).collect();
+        let caller = Caller { user, roles, issuer, token_id: Some(jti), key_id: Some(kid), ..caller() };
+        let rule = Rule { text: rule_text, file, line: u32::MAX };
+        let request = RequestEntry {
+            id: &id,
+            service: Some(&service),
+            method: &trace_id,
+            host: Some(&host),
+            path: Some(&path),
+            target: Some(&target),
+            query: &query,
+            user_agent: Some(&user_agent),
+            trace_id: Some(&trace_id),
+        };
+        let v6 = "fe80:1111:2222:3333:4444:5555:6666:7777".parse().unwrap();
+        let entry = DecisionEntry {
+            decision: &Decision::deny(Reason::PolicyDeny, Some(Arc::new(rule))),
+            epochs: EPOCHS,
+            identity: &Identity::Proved(Arc::new(caller)),
+            client: ClientEntry { ip: v6, port: u16::MAX, via: Some(v6), tls: Some(&service) },
+            request,
+        };
+        let body = Body::decision(&entry);
+        prop_assert!(body.bytes.len() <= budget::DECISION);
+        let record = sealed(&body);
+        prop_assert!(record.len() <= MAX_RECORD_BYTES);
+        prop_assert!(Record::parse(&record).is_ok());
+    }
+
+    #[test]
+    fn no_outcome_or_event_exceeds_a_record(
+        texts in proptest::array::uniform4(hostile_text()), files in hostile_list()
+    ) {
+        let [a, b, c, d] = &texts;
+        let outcome = OutcomeEntry {
+            decision: u64::MAX,
+            epochs: EPOCHS,
+            result: OutcomeResult::NotForwarded,
+            detail: Some(a),
+            status: Some(u16::MAX),
+            request_bytes: u64::MAX,
+            response_bytes: u64::MAX,
+            duration: Duration::MAX,
+            upstream: Some(b),
+        };
+        let files: Vec<String> = files.iter().map(|f| String::from_utf8_lossy(f).into_owned()).collect();
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
+        let events = [
+            Event::Created { origin: a, vkey: b, version: c },
+            Event::PolicyLoaded { rows: u64::MAX, files: &files },
+            Event::PolicyRefused { error: d },
+            Event::Sum { what: d, count: u64::MAX, since: Timestamp::from_micros(i64::MAX) },
+        ];
+        let mut bodies = vec![Body::outcome(&outcome)];
+        bodies.extend(events.iter().map(|event| Body::event(&EPOCHS, event)));
+        for body in bodies {
+            let record = sealed(&body);
+            prop_assert!(record.len() <= MAX_RECORD_BYTES);
+            prop_assert!(Record::parse(&record).is_ok());
+        }
+    }
+}
