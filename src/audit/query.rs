@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::record::{Kind, Record, known_principal};
+use super::record::{Kind, Record};
 use super::storage::{Store, StoreError, Walk};
 use crate::clock::Timestamp;
 
@@ -122,7 +122,7 @@ fn has_principal(record: &Record<'_>, subject: &str) -> bool {
         return false;
     };
     principals.iter().filter_map(|principal| principal.as_str()).any(|principal| {
-        principal == subject || (!known_principal(subject) && principal.strip_prefix("user:") == Some(subject))
+        principal == subject || principal.strip_prefix("user:") == Some(subject)
     })
 }
 

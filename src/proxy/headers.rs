@@ -31,9 +31,9 @@ pub fn for_upstream(
     if wants_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    let chain = passage.client.by_proxy.then(|| forwarded_for(headers)).flatten();
+    let chain = passage.client.via.and_then(|_| forwarded_for(headers));
     let spoofable: Vec<HeaderName> =
-        headers.keys().filter(|name| is_ours_to_say(name, names, passage.client.by_proxy)).cloned().collect();
+        headers.keys().filter(|name| is_ours_to_say(name, names, passage.client.via.is_some())).cloned().collect();
     for name in spoofable {
         headers.remove(name);
     }
