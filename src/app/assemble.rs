@@ -214,12 +214,10 @@ fn backend(service: &settings::Service) -> Result<Backend, AssembleError> {
         .iter()
         .map(|upstream| {
             let url = upstream.to_string();
-            let failed =
-                |source| AssembleError::Upstream { service: name(), upstream: url.clone(), source };
+            let failed = |source| AssembleError::Upstream { service: name(), upstream: url.clone(), source };
             let parsed: Uri = url.parse().map_err(|_| failed(EndpointError::Host))?;
             let endpoint = Endpoint::of(&parsed).map_err(failed)?;
-            let dialer =
-                Dialer::new(endpoint, tls.as_ref(), service.timeouts.connect).map_err(failed)?;
+            let dialer = Dialer::new(endpoint, tls.as_ref(), service.timeouts.connect).map_err(failed)?;
             Ok(Arc::new(Upstream { name: url.into(), dialer, keep: service.timeouts.idle }))
         })
         .collect::<Result<_, AssembleError>>()?;

@@ -15,7 +15,11 @@ pub fn check(settings: &Settings) -> (Vec<String>, Vec<String>) {
     let epochs = match assemble(settings, &Clock::system()) {
         Ok(parts) => {
             findings.holds(format!("policy {} ({} rows and links)", parts.epochs.policy, parts.rows()));
-            findings.holds(format!("{} issuers, {} services", settings.issuers.len(), settings.services.len()));
+            findings.holds(format!(
+                "{} issuers, {} services",
+                settings.issuers.len(),
+                settings.services.len()
+            ));
             Some(parts.epochs)
         }
         Err(error) => {

@@ -119,7 +119,8 @@ pub fn create_log(settings: &Settings, epochs: Epochs) -> Result<String, LogErro
     let options = JournalOptions { queue: 1, timeout: log.timeout };
     let (journal, writer) = Journal::open(store, key, clock, options, epochs)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let created = Event::Created { version: env!("CARGO_PKG_VERSION"), origin: &identity.origin, vkey: &identity.vkey };
+    let created =
+        Event::Created { version: env!("CARGO_PKG_VERSION"), origin: &identity.origin, vkey: &identity.vkey };
     let recorded = runtime.block_on(journal.event(epochs, &created));
     journal.close();
     // A writer that panicked has told whoever waited for it.

@@ -147,7 +147,9 @@ pub fn serve(path: &Path, ready_file: Option<PathBuf>) -> Result<(), StartError>
     let settings = Settings::load(path, &Environment::of_process())?;
     log_to_stderr(settings.logging);
     let told = move |addresses: &Addresses| match &ready_file {
-        Some(file) => addresses.write(file).map_err(|source| StartError::Io { what: "the ready file", source }),
+        Some(file) => {
+            addresses.write(file).map_err(|source| StartError::Io { what: "the ready file", source })
+        }
         None => Ok(()),
     };
     control(settings, Some(path.to_owned()), None, told, until_signalled)
@@ -240,7 +242,10 @@ async fn run<U: Future<Output = ()>>(
     drain.begin();
     let left = drain.finished(drain_timeout).await;
     if left > 0 {
-        tracing::warn!(connections = left, "closed with calls in flight: their outcomes follow at the next start");
+        tracing::warn!(
+            connections = left,
+            "closed with calls in flight: their outcomes follow at the next start"
+        );
     }
     let stopped = journal.event(epochs, &Event::Stopped).await;
     journal.close();
@@ -343,7 +348,8 @@ fn install_metrics() -> Option<PrometheusHandle> {
     static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
     HANDLE
         .get_or_init(|| {
-            let seconds = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+            let seconds =
+                [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
             PrometheusBuilder::new()
                 .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &seconds)
                 .and_then(|builder| builder.install_recorder())

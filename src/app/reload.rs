@@ -121,7 +121,12 @@ impl Reloader {
                     Ok(()) => {
                         let gate = Gate::new(Arc::new(policy), current.settings.policy.timeout);
                         let policy_loaded = self.0.clock.now();
-                        self.0.live.store(Arc::new(Live { gate, epochs, policy_loaded, ..Live::clone(&live) }));
+                        self.0.live.store(Arc::new(Live {
+                            gate,
+                            epochs,
+                            policy_loaded,
+                            ..Live::clone(&live)
+                        }));
                         self.0.refusals.policy.store(None);
                         tracing::info!(epoch = %epochs.policy, "a new policy is in force");
                         metrics::counter!("portcullis_policy_loads_total", "result" => "loaded").increment(1);
@@ -184,8 +189,7 @@ impl Reloader {
                     tracing::error!(%error, "the refusal could not be recorded");
                 }
                 let refusal = Some(Arc::new(Refusal { at: self.0.clock.now(), message }));
-                let place =
-                    if policy_at_fault { &self.0.refusals.policy } else { &self.0.refusals.config };
+                let place = if policy_at_fault { &self.0.refusals.policy } else { &self.0.refusals.config };
                 place.store(refusal);
             }
         }

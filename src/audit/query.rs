@@ -118,12 +118,14 @@ impl Filter {
 }
 
 fn has_principal(record: &Record<'_>, subject: &str) -> bool {
-    let Some(principals) = record.value(&["identity", "principals"]).and_then(|value| value.as_array()) else {
+    let Some(principals) = record.value(&["identity", "principals"]).and_then(|value| value.as_array())
+    else {
         return false;
     };
-    principals.iter().filter_map(|principal| principal.as_str()).any(|principal| {
-        principal == subject || principal.strip_prefix("user:") == Some(subject)
-    })
+    principals
+        .iter()
+        .filter_map(|principal| principal.as_str())
+        .any(|principal| principal == subject || principal.strip_prefix("user:") == Some(subject))
 }
 
 /// Most records one page looks at.

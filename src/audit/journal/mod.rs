@@ -169,7 +169,9 @@ impl Journal {
         });
         let journal = Self(Arc::clone(&shared));
         for index in &state.open {
-            shared.queue.outcome(*index, Outcome::new(OutcomeResult::Unknown).body(*index, epochs, Duration::ZERO));
+            shared
+                .queue
+                .outcome(*index, Outcome::new(OutcomeResult::Unknown).body(*index, epochs, Duration::ZERO));
         }
         shared.published.set(state.frontier.size(), state.checkpoint.as_deref().unwrap_or_default());
         let writer = Writer::new(store, key, clock, (state, epochs), journal.clone());
@@ -359,7 +361,13 @@ impl Outcome {
 
 impl OpenAllow {
     fn new(journal: Journal, index: u64, epochs: Epochs) -> Self {
-        Self { journal, index, epochs, started: Instant::now(), outcome: Outcome::new(OutcomeResult::NotForwarded) }
+        Self {
+            journal,
+            index,
+            epochs,
+            started: Instant::now(),
+            outcome: Outcome::new(OutcomeResult::NotForwarded),
+        }
     }
 
     /// The call goes to `upstream` now: from here on it is `aborted` unless it ends otherwise.

@@ -29,7 +29,9 @@ pub enum ReconcileError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// It belongs to another origin.
-    #[error("the log belongs to origin {found:?}, the config says {expected:?}; each origin has a log of its own")]
+    #[error(
+        "the log belongs to origin {found:?}, the config says {expected:?}; each origin has a log of its own"
+    )]
     Origin {
         /// The log's.
         found: String,
@@ -37,7 +39,9 @@ pub enum ReconcileError {
         expected: String,
     },
     /// It is signed with another key.
-    #[error("the log's verifier key is {found}, the configured signing key's is {expected}: not the key it was created with")]
+    #[error(
+        "the log's verifier key is {found}, the configured signing key's is {expected}: not the key it was created with"
+    )]
     Key {
         /// The log's.
         found: String,
@@ -56,7 +60,9 @@ pub enum ReconcileError {
         held: u64,
     },
     /// The records do not hash to what was signed.
-    #[error("the log's records do not hash to its latest checkpoint of size {size}; run `portcullis audit verify` to find the first bad record")]
+    #[error(
+        "the log's records do not hash to its latest checkpoint of size {size}; run `portcullis audit verify` to find the first bad record"
+    )]
     Root {
         /// The checkpoint's size.
         size: u64,
@@ -92,10 +98,8 @@ pub fn reconcile(store: &dyn Store, key: &SigningKey) -> Result<LogState, Reconc
     }
     let held = store.last_index()?.map_or(0, |last| last + 1);
     let checkpoint = store.latest_checkpoint()?;
-    let signed = checkpoint
-        .as_deref()
-        .map(|note| Checkpoint::open(note.as_bytes(), &verifier))
-        .transpose()?;
+    let signed =
+        checkpoint.as_deref().map(|note| Checkpoint::open(note.as_bytes(), &verifier)).transpose()?;
     let size = signed.as_ref().map_or(0, Checkpoint::size);
     if size != held {
         return Err(ReconcileError::Size { signed: size, held });
