@@ -220,8 +220,8 @@ where
         if let Some(size) = signed {
             return Err(self.first(self.fault(end, FaultKind::Missing { size })));
         }
-        if self.checkpoints == 0 {
-            return Err(self.fault(0, FaultKind::Unsigned));
+        if self.checkpoints == 0 || self.doubt.is_some() {
+            return Err(self.first(self.fault(0, FaultKind::Unsigned)));
         }
         Ok(Report {
             records: end,
@@ -287,7 +287,8 @@ where
             && self.doubt.is_none()
             && self.tree.root() != kept.root()
         {
-            return Err(self.fault(0, FaultKind::Against { size }));
+            // The key signed two histories: nothing it signed proves anything.
+            return Err(Fault { index: 0, proven: 0, kind: FaultKind::Against { size } });
         }
         Ok(())
     }
@@ -349,3 +350,5 @@ where
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;
