@@ -9,6 +9,12 @@ use super::tree::{Node, Value};
 
 /// Something an operator can write.
 pub(super) trait Word: Sized {
+    /// The form in which it is looked at: `str` for a text, itself for all else.
+    type View: ?Sized;
+
+    /// It, to look at.
+    fn view(&self) -> &Self::View;
+
     /// Reads it; what cannot be read is told to `faults`.
     fn read(node: &Node, key: &str, faults: &mut Vec<ConfigError>) -> Option<Self>;
 
@@ -97,6 +103,12 @@ macro_rules! table {
         }
 
         impl Word for $name {
+            type View = Self;
+
+            fn view(&self) -> &Self {
+                self
+            }
+
             fn read(node: &Node, key: &str, faults: &mut Vec<ConfigError>) -> Option<Self> {
                 let Value::Table(entries) = &node.value else {
                     faults.push(mistyped(node, key, concat!("a table of ", stringify!($($field),*))));
@@ -223,6 +235,12 @@ table! {
 }
 
 impl Word for String {
+    type View = str;
+
+    fn view(&self) -> &str {
+        self
+    }
+
     fn read(node: &Node, key: &str, faults: &mut Vec<ConfigError>) -> Option<Self> {
         match (&node.value, &node.variable) {
             (Value::Text(text), _) => Some(text.clone()),
@@ -234,6 +252,12 @@ impl Word for String {
 }
 
 impl Word for bool {
+    type View = Self;
+
+    fn view(&self) -> &Self {
+        self
+    }
+
     fn read(node: &Node, key: &str, faults: &mut Vec<ConfigError>) -> Option<Self> {
         match node.value {
             Value::Flag(flag) => Some(flag),
@@ -243,6 +267,12 @@ impl Word for bool {
 }
 
 impl Word for i128 {
+    type View = Self;
+
+    fn view(&self) -> &Self {
+        self
+    }
+
     fn read(node: &Node, key: &str, faults: &mut Vec<ConfigError>) -> Option<Self> {
         match node.value {
             Value::Number(number) => Some(number),
@@ -252,6 +282,12 @@ impl Word for i128 {
 }
 
 impl Word for Amount {
+    type View = Self;
+
+    fn view(&self) -> &Self {
+        self
+    }
+
     fn read(node: &Node, key: &str, faults: &mut Vec<ConfigError>) -> Option<Self> {
         match &node.value {
             Value::Number(number) => Some(Self::Number(*number)),
@@ -262,6 +298,12 @@ impl Word for Amount {
 }
 
 impl Word for OneOrMany {
+    type View = Self;
+
+    fn view(&self) -> &Self {
+        self
+    }
+
     fn read(node: &Node, key: &str, faults: &mut Vec<ConfigError>) -> Option<Self> {
         match &node.value {
             Value::List(_) => Word::read(node, key, faults).map(Self::Many),
@@ -279,6 +321,12 @@ impl Word for OneOrMany {
 }
 
 impl<T: Word> Word for Vec<Said<T>> {
+    type View = Self;
+
+    fn view(&self) -> &Self {
+        self
+    }
+
     fn read(node: &Node, key: &str, faults: &mut Vec<ConfigError>) -> Option<Self> {
         let items: Vec<Field<T>> = match (&node.value, &node.variable) {
             (Value::List(items), _) => {

@@ -97,8 +97,8 @@ impl Check {
 }
 
 /// A log's name: a C2SP signed-note key name (non-empty, no space, no plus), and as that asks, a URL without scheme.
-fn origin(text: &String) -> Result<String, Fault> {
-    let found = || text.clone();
+fn origin(text: &str) -> Result<String, Fault> {
+    let found = || text.to_owned();
     if text.is_empty() {
         return Err(Fault::Empty { write: "a name like \"portcullis.example.com/gate-1\"" });
     }
