@@ -5,8 +5,9 @@ use std::time::Duration;
 use http::{HeaderName, Uri};
 
 use super::super::error::Fault;
-use super::super::file::{self, Field, OneOrMany, Said, Spot};
+use super::super::file;
 use super::super::settings::{Algorithm, Holds, Identity, Issuer, KeySource};
+use super::super::word::{Field, OneOrMany, Said, Spot};
 use super::scalar::{authority, choice, duration, identity_header, is_loopback, name, number, some_text};
 use super::{Check, section};
 

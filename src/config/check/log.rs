@@ -4,8 +4,9 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::super::error::Fault;
-use super::super::file::{self, Field, Spot};
+use super::super::file;
 use super::super::settings::{Durability, Format, Holds, Level, Log, Logging, Policy};
+use super::super::word::{Field, Spot};
 use super::scalar::{authority, choice, duration, number, size};
 use super::{Check, section};
 

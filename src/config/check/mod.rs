@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 
 use super::env::Environment;
 use super::error::{ConfigError, ConfigErrors, Fault, Place};
-use super::file::{Field, File, Said, Spot, Word};
+use super::file::File;
 use super::settings::{Holds, NamedFile, Settings};
 use super::tree::Node;
+use super::word::{Field, Said, Spot, Word};
 
 pub(super) fn load(path: &Path, environment: &Environment) -> Result<Settings, ConfigErrors> {
     let text = std::fs::read_to_string(path).map_err(|source| {

@@ -8,7 +8,8 @@ use http::HeaderName;
 use ipnet::IpNet;
 
 use super::super::error::Fault;
-use super::super::file::{Amount, listed, nearest};
+use super::super::hint::{listed, nearest};
+use super::super::word::Amount;
 use crate::access::host::Host;
 
 /// A duration within bounds, which are durations as written.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 
 use super::super::error::Fault;
-use super::super::file::{self, Amount, Field, Said, Spot};
+use super::super::file;
 use super::super::settings::{Cors, CorsOrigins, Holds, Service, Timeouts, Upstream};
+use super::super::word::{Amount, Field, Said, Spot};
 use super::scalar::{authority, choice, duration, name, size};
 use super::{Check, section};
 use crate::access::path::{Reading, Tolerance};
