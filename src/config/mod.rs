@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`settings`] | the checked meaning: plain values, units in their docs |
 //! | [`error`] | everything that can be wrong, with place, key, and what to write |
-//! | [`env`] | settings given as environment variables |
+//! | [`mod@env`] | settings given as environment variables |
 //! | `tree` | the file as values that know their place |
 //! | `file` | the operator's words: every key there is |
 //! | `word`, `hint` | what a word is, and what may be meant by one not known |

@@ -77,7 +77,7 @@ fn an_origin_is_a_valid_key_name() {
 #[test]
 fn the_log_and_its_marks_lie_apart() {
     let within = "write a directory outside it, so that a log lost or replaced can be told";
-    for v in ["log", "log/state", "./log/../log/x", "log/"] {
+    for v in ["log", "log/state", "x/../log/y", "log/"] {
         assert_eq!(
             message(&faults(&with("state_dir", &format!("state_dir = {v:?}")))),
             format!("log.state_dir: lies within `log.dir`; {within}")

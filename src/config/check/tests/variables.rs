@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::{LEAST, read_with};
-use crate::access::route::Preflights;
+use crate::access::route::{HostPattern, Preflights};
 use crate::config::env::Environment;
 use crate::config::settings::{Settings, Upstream};
 
@@ -34,6 +34,19 @@ fn a_variable_wins_over_the_file() {
     assert_eq!(settings.services[0].route.preflights, Preflights::Forward);
     assert_eq!(&*settings.services[1].route.service, "7");
     assert_eq!(settings.issuers[0].audience, ["12"]);
+}
+
+#[test]
+fn variables_go_from_wholes_to_parts_and_by_number_whatever_their_names_order() {
+    let hosts: Vec<_> =
+        (0..12).map(|i| (format!("PORTCULLIS__SERVICE__0__HOSTS__{i}"), format!("h{i}"))).collect();
+    let mut variables: Vec<_> = hosts.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    variables.push(("portcullis__service__0__hosts", "whole"));
+    let settings = read_with(LEAST, &variables).unwrap_or_else(|e| panic!("{e}"));
+    let hosts = &settings.services[0].route.hosts;
+    assert_eq!(hosts.len(), 12);
+    assert_eq!(hosts[11], HostPattern::Exact("h11".to_owned()));
+    assert_eq!(hosts[0], HostPattern::Exact("h0".to_owned()));
 }
 
 #[test]
