@@ -229,7 +229,13 @@ impl Access {
 fn is_forwarded(method: &Method) -> bool {
     matches!(
         *method,
-        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE | Method::OPTIONS
+        Method::GET
+            | Method::HEAD
+            | Method::POST
+            | Method::PUT
+            | Method::PATCH
+            | Method::DELETE
+            | Method::OPTIONS
     )
 }
 
@@ -246,7 +252,9 @@ fn check_framing(head: &request::Parts) -> Result<(), Malformed> {
     }
     let mut lengths = head.headers.get_all(header::CONTENT_LENGTH).iter();
     if let Some(length) = lengths.next()
-        && (lengths.next().is_some() || length.is_empty() || !length.as_bytes().iter().all(u8::is_ascii_digit))
+        && (lengths.next().is_some()
+            || length.is_empty()
+            || !length.as_bytes().iter().all(u8::is_ascii_digit))
     {
         return Err(Malformed::Framing);
     }
@@ -298,7 +306,9 @@ impl Credential {
         let token = rest.trim_start_matches(' ');
         // RFC 6750 §2.1: b64token.
         let well_formed = !token.is_empty()
-            && token.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'='));
+            && token.bytes().all(|b| {
+                b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=')
+            });
         if !well_formed {
             return Self::Malformed;
         }
@@ -347,7 +357,10 @@ impl RequestId {
     fn read(headers: &HeaderMap, by_proxy: bool, fresh: u128) -> Self {
         let well_formed = |value: &HeaderValue| {
             (1..=128).contains(&value.len())
-                && value.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+                && value
+                    .as_bytes()
+                    .iter()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
         };
         match headers.get("x-request-id") {
             Some(value) if by_proxy && well_formed(value) => Self(value.clone()),
@@ -437,7 +450,12 @@ mod tests {
         let (head, ()) = request.body(()).unwrap().into_parts();
         let trusted = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
         let connection = Connection { peer: peer.parse().unwrap(), tls: None };
-        Attempt::read(&head, &connection, &ReadRules { routes: &routes(), trusted: &trusted, target_bytes: 100 }, 7)
+        Attempt::read(
+            &head,
+            &connection,
+            &ReadRules { routes: &routes(), trusted: &trusted, target_bytes: 100 },
+            7,
+        )
     }
 
     fn reason(attempt: &Attempt) -> Option<Reason> {
@@ -454,7 +472,10 @@ mod tests {
         assert_eq!(reason(&attempt), Some(Reason::Malformed(Malformed::HostRepeated)));
         let attempt = read(get("/a%2Db?x=secret&y=&z&=q"));
         let access = attempt.access.as_ref().unwrap();
-        assert_eq!((&*access.route.service, access.host.as_str(), access.path.as_str()), ("app", "app", "/a-b"));
+        assert_eq!(
+            (&*access.route.service, access.host.as_str(), access.path.as_str()),
+            ("app", "app", "/a-b")
+        );
         assert_eq!(attempt.query_names().collect::<Vec<_>>(), ["x", "y", "z"]);
     }
 
@@ -470,7 +491,10 @@ mod tests {
             (Request::get("http://u@app/").header("host", "app"), M::Host),
             (get("/public/../admin"), M::DotSegment),
             (get(&format!("/{}", "a".repeat(100))), M::TargetTooLong),
-            (get("/").header("authorization", "Bearer a").header("authorization", "Bearer b"), M::AuthorizationRepeated),
+            (
+                get("/").header("authorization", "Bearer a").header("authorization", "Bearer b"),
+                M::AuthorizationRepeated,
+            ),
             (post("content-length", "3").header("transfer-encoding", "chunked"), M::Framing),
             (post("transfer-encoding", "gzip, chunked"), M::Framing),
             (post("transfer-encoding", "chunked\t"), M::Framing),
@@ -516,7 +540,8 @@ mod tests {
 
     #[test]
     fn a_clients_word_on_its_address_and_id_is_believed_only_behind_a_trusted_proxy() {
-        let request = || get("/").header("x-forwarded-for", "203.0.113.9, 10.1.1.1").header("x-request-id", "mine");
+        let request =
+            || get("/").header("x-forwarded-for", "203.0.113.9, 10.1.1.1").header("x-request-id", "mine");
         let direct = read(request());
         assert_eq!((direct.client.ip.to_string(), direct.client.port), ("192.0.2.1".into(), 5000));
         assert_eq!(direct.id.as_str(), format!("{:032x}", 7));

@@ -99,8 +99,27 @@ mod tests {
     #[test]
     fn what_is_no_host_is_refused() {
         for raw in [
-            "", ":80", "a:", "a:0", "a:65536", "a:+1", "a b", "a;for=1.2.3.4", "a,b", "user@a", "a/b", "..", "a..b",
-            "[::1", "::1", "[::1]x", "[a]", "a%2eb", "é", "a:80:80", "-\u{0}",
+            "",
+            ":80",
+            "a:",
+            "a:0",
+            "a:65536",
+            "a:+1",
+            "a b",
+            "a;for=1.2.3.4",
+            "a,b",
+            "user@a",
+            "a/b",
+            "..",
+            "a..b",
+            "[::1",
+            "::1",
+            "[::1]x",
+            "[a]",
+            "a%2eb",
+            "é",
+            "a:80:80",
+            "-\u{0}",
         ] {
             assert_eq!(Host::read(raw, false), Err(Malformed::Host), "{raw:?}");
         }

@@ -196,10 +196,7 @@ const fn is_unreserved(byte: u8) -> bool {
 
 /// What RFC 3986 §3.3 allows raw in a path beside unreserved bytes, less `;`.
 const fn is_path_delimiter(byte: u8) -> bool {
-    matches!(
-        byte,
-        b'/' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@'
-    )
+    matches!(byte, b'/' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
 }
 
 fn hex_pair(high: Option<u8>, low: Option<u8>) -> Option<u8> {

@@ -57,7 +57,9 @@ impl HostPattern {
     fn fit(&self, host: &str) -> Option<usize> {
         match self {
             Self::Any => Some(0),
-            Self::Below(suffix) => (host.len() > suffix.len() && host.ends_with(suffix.as_str())).then_some(suffix.len()),
+            Self::Below(suffix) => {
+                (host.len() > suffix.len() && host.ends_with(suffix.as_str())).then_some(suffix.len())
+            }
             Self::Exact(name) => (host == name).then_some(usize::MAX),
         }
     }

@@ -1,1 +1,45 @@
-//! To come.
+//! What a caller may do: a Casbin model and its rows, loaded whole, checked, probed, and asked.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | [`load`] | from sources to a [`Policy`]: read, check, assemble, probe |
+//! | [`decide`] | [`Policy`], [`Question`], [`Verdict`] |
+//! | [`model`] | the model file, read strictly |
+//! | [`rows`] | policy rows, read strictly |
+//! | [`matcher`] | what a matcher does with its names, as far as its tokens show |
+//! | [`patterns`] | keyMatch and its kin: compiled once, bounded, without panics |
+//! | [`paths`] | patterns that no canonical path can match |
+//! | [`roles`] | role graphs, and a request's own roles laid over them |
+//! | [`asking`] | what one evaluation inside casbin sees and leaves behind, per thread |
+//! | [`probe`] | evaluations at load, so that errors surface there |
+//! | [`cases`] | a table of expected answers |
+//! | [`watch`] | when policy files may have changed |
+//! | [`error`] | why a policy was refused |
+//!
+//! Invariants:
+//! 1. The answer is the one `enforce` of casbin-rs gives for the same model and rows, with a row `g, <user>, <role>`
+//!    added for every role of the request; `docs/policy.md` lists the few differences.
+//! 2. Deciding is synchronous and total: an error or a panic is [`Verdict::Failed`], never an allow.
+//! 3. A [`Policy`] never changes. Another policy is another value.
+//! 4. What casbin-rs would drop or skip in silence is a load error.
+
+pub mod asking;
+pub mod cases;
+pub mod decide;
+pub mod error;
+pub mod load;
+pub mod matcher;
+pub mod model;
+pub mod paths;
+pub mod patterns;
+pub mod probe;
+pub mod roles;
+pub mod rows;
+pub mod watch;
+
+pub use cases::{Case, CasesError};
+pub use decide::{Counts, EvaluationError, Policy, Question, Verdict};
+pub use error::{Fault, LoadError, Problem};
+pub use load::{Sources, Text};
+pub use paths::PathForms;
+pub use watch::{WatchError, Watcher};

@@ -1,0 +1,287 @@
+//! The settings in canonical form, which the config epoch is the hash of.
+//!
+//! One line per setting, `key = value`, in a fixed order. Texts are JSON strings, durations whole milliseconds, sizes
+//! bytes; what has no order of its own (hosts, roles, networks, services) is sorted; paths are as from the config
+//! file's directory, so that a configuration moved with its files keeps its epoch. Each struct is taken apart by all
+//! of its fields, so a setting that is left out here does not compile.
+
+use std::fmt::{Display, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::settings::{
+    Admin, Cors, CorsOrigins, Durability, Format, Health, Identity, Issuer, KeySource, Limits, Log, Logging,
+    Policy, Server, Service, Settings, Timeouts, Tls,
+};
+use crate::access::path::Tolerance;
+use crate::access::route::{HostPattern, Preflights, Route};
+
+/// The canonical form.
+pub(super) fn canonical(settings: &Settings) -> String {
+    // The files' list and the directory only say where what stands here comes from.
+    let Settings {
+        server,
+        admin,
+        health,
+        log,
+        policy,
+        identity,
+        issuers,
+        services,
+        limits,
+        logging,
+        files: _,
+        dir,
+    } = settings;
+    let mut out = Lines { text: String::from("portcullis config v1\n"), table: String::new(), dir };
+    server_lines(server, &mut out);
+    admin_lines(admin, health, &mut out);
+    log_lines(log, &mut out);
+    policy_lines(policy, identity, &mut out);
+    let mut issuers: Vec<&Issuer> = issuers.iter().collect();
+    issuers.sort_by(|a, b| a.name.cmp(&b.name));
+    issuers.into_iter().for_each(|issuer| issuer_lines(issuer, &mut out));
+    let mut services: Vec<&Service> = services.iter().collect();
+    services.sort_by(|a, b| a.route.service.cmp(&b.route.service));
+    services.into_iter().for_each(|service| service_lines(service, &mut out));
+    limit_lines(limits, logging, &mut out);
+    out.text
+}
+
+fn server_lines(server: &Server, out: &mut Lines<'_>) {
+    let Server { listen, workers, tls, trusted_proxies, drain_timeout } = server;
+    out.table("server");
+    out.set("listen", listen);
+    out.line("workers", workers);
+    out.tls(tls.as_ref());
+    out.set("trusted_proxies", trusted_proxies);
+    out.duration("drain_timeout", *drain_timeout);
+}
+
+fn admin_lines(Admin { listen, tls }: &Admin, Health { listen: health }: &Health, out: &mut Lines<'_>) {
+    out.table("admin");
+    out.line("listen", listen);
+    out.tls(tls.as_ref());
+    out.table("health");
+    out.line("listen", health);
+}
+
+fn log_lines(log: &Log, out: &mut Lines<'_>) {
+    let Log { dir, state_dir, origin, key_file, durability, timeout, queue, write_buffer, block_cache } = log;
+    out.table("log");
+    out.path("dir", dir);
+    out.path("state_dir", state_dir);
+    out.text("origin", origin);
+    out.path("key_file", key_file);
+    out.line(
+        "durability",
+        match durability {
+            Durability::Fsync => "fsync",
+            Durability::Os => "os",
+        },
+    );
+    out.duration("timeout", *timeout);
+    out.line("queue", queue);
+    out.line("write_buffer", write_buffer);
+    out.line("block_cache", block_cache);
+}
+
+fn policy_lines(policy: &Policy, identity: &Identity, out: &mut Lines<'_>) {
+    let Policy { model, files, watch, timeout } = policy;
+    out.table("policy");
+    out.path("model", model);
+    // The order of the files is the order of their rows.
+    files.iter().for_each(|file| out.path("file", file));
+    out.line("watch", watch);
+    out.duration("timeout", *timeout);
+    let Identity { leeway, remember, subject_header, roles_header } = identity;
+    out.table("identity");
+    out.duration("leeway", *leeway);
+    out.line("remember", remember);
+    out.line("subject_header", subject_header);
+    out.line("roles_header", roles_header);
+}
+
+fn issuer_lines(issuer: &Issuer, out: &mut Lines<'_>) {
+    let Issuer {
+        name,
+        issuer,
+        audience,
+        algorithms,
+        keys,
+        refresh,
+        max_stale,
+        subject_claim,
+        roles_claim,
+        roles,
+        primary,
+    } = issuer;
+    out.table("issuer");
+    out.text("name", name);
+    out.text("issuer", issuer);
+    out.set("audience", audience.iter().map(|text| json(text)));
+    out.set("algorithms", algorithms.iter().map(|algorithm| algorithm.as_str()));
+    match keys {
+        KeySource::File(path) => out.path("jwks_file", path),
+        KeySource::Url { url, ca_file } => {
+            out.text("jwks_url", &url.to_string());
+            out.maybe_path("ca_file", ca_file.as_deref());
+        }
+    }
+    out.duration("refresh", *refresh);
+    out.duration("max_stale", *max_stale);
+    subject_claim.iter().for_each(|step| out.text("subject_claim", step));
+    roles_claim.iter().for_each(|step| out.text("roles_claim", step));
+    out.set("roles", roles.iter().map(|text| json(text)));
+    out.line("primary", primary);
+}
+
+fn service_lines(service: &Service, out: &mut Lines<'_>) {
+    let Service { route, upstreams, ca_file, forward_authorization, cors, timeouts, max_body } = service;
+    let Route { service: name, hosts, prefix, rewrite, tolerance, preflights } = route;
+    out.table("service");
+    out.text("name", name);
+    out.set(
+        "hosts",
+        hosts.iter().map(|host| match host {
+            HostPattern::Any => "*".to_owned(),
+            HostPattern::Below(suffix) => format!("*{suffix}"),
+            HostPattern::Exact(name) => name.clone(),
+        }),
+    );
+    out.text("path_prefix", prefix);
+    if let Some(to) = rewrite {
+        out.text("rewrite_prefix", to);
+    }
+    for (word, kind) in [
+        ("encoded_slash", Tolerance::ENCODED_SLASH),
+        ("encoded_percent", Tolerance::ENCODED_PERCENT),
+        ("semicolon", Tolerance::SEMICOLON),
+    ] {
+        if tolerance.covers(kind) {
+            out.line("allow", word);
+        }
+    }
+    // The order of the upstreams is the order they are tried in.
+    upstreams.iter().for_each(|upstream| out.line("upstream", upstream));
+    out.maybe_path("ca_file", ca_file.as_deref());
+    out.line("forward_authorization", forward_authorization);
+    out.line(
+        "cors.mode",
+        match preflights {
+            Preflights::Off => "off",
+            Preflights::Forward => "forward",
+            Preflights::Answer => "answer",
+        },
+    );
+    if let Some(cors) = cors {
+        cors_lines(cors, out);
+    }
+    let Timeouts { connect, head, idle } = timeouts;
+    out.duration("timeouts.connect", *connect);
+    out.duration("timeouts.head", *head);
+    out.duration("timeouts.idle", *idle);
+    match max_body {
+        Some(bytes) => out.line("max_body", bytes),
+        None => out.line("max_body", "unlimited"),
+    }
+}
+
+fn cors_lines(Cors { origins, methods, headers, max_age, credentials }: &Cors, out: &mut Lines<'_>) {
+    match origins {
+        CorsOrigins::Any => out.line("cors.origins", "*"),
+        CorsOrigins::Listed(all) => out.set("cors.origins", all),
+    }
+    out.set("cors.methods", methods);
+    out.set("cors.headers", headers);
+    out.duration("cors.max_age", *max_age);
+    out.line("cors.credentials", credentials);
+}
+
+fn limit_lines(limits: &Limits, Logging { level, format }: &Logging, out: &mut Lines<'_>) {
+    let Limits {
+        connections,
+        in_flight,
+        header_bytes,
+        headers,
+        target_bytes,
+        header_timeout,
+        idle_timeout,
+        h2_streams,
+    } = limits;
+    out.table("limits");
+    out.line("connections", connections);
+    out.line("in_flight", in_flight);
+    out.line("header_bytes", header_bytes);
+    out.line("headers", headers);
+    out.line("target_bytes", target_bytes);
+    out.duration("header_timeout", *header_timeout);
+    out.duration("idle_timeout", *idle_timeout);
+    out.line("h2_streams", h2_streams);
+    out.table("logging");
+    out.line("level", level.as_str());
+    out.line(
+        "format",
+        match format {
+            Format::Text => "text",
+            Format::Json => "json",
+        },
+    );
+}
+
+struct Lines<'s> {
+    text: String,
+    table: String,
+    dir: &'s Path,
+}
+
+impl Lines<'_> {
+    /// Begins a table: an empty one differs from none.
+    fn table(&mut self, name: &str) {
+        name.clone_into(&mut self.table);
+        let _ = writeln!(self.text, "[{name}]");
+    }
+
+    /// A value that prints on one line and in one way.
+    fn line(&mut self, key: &str, value: impl Display) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.text, "{}.{key} = {value}", self.table);
+    }
+
+    fn text(&mut self, key: &str, text: &str) {
+        self.line(key, json(text));
+    }
+
+    fn duration(&mut self, key: &str, duration: Duration) {
+        self.line(key, duration.as_millis());
+    }
+
+    fn set(&mut self, key: &str, items: impl IntoIterator<Item = impl Display>) {
+        let mut items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+        items.sort();
+        items.into_iter().for_each(|item| self.line(key, item));
+    }
+
+    fn path(&mut self, key: &str, path: &Path) {
+        let from_here = path.strip_prefix(self.dir).unwrap_or(path);
+        let plain: PathBuf = from_here.components().collect();
+        self.line(key, json(&plain.to_string_lossy()));
+    }
+
+    fn maybe_path(&mut self, key: &str, path: Option<&Path>) {
+        if let Some(path) = path {
+            self.path(key, path);
+        }
+    }
+
+    fn tls(&mut self, tls: Option<&Tls>) {
+        if let Some(Tls { cert, key }) = tls {
+            self.path("tls.cert", cert);
+            self.path("tls.key", key);
+        }
+    }
+}
+
+fn json(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}

@@ -1,0 +1,468 @@
+//! The checked meaning of a configuration. Only `app` reads it, and hands on plain values.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http::{HeaderName, Method, Uri};
+use ipnet::IpNet;
+
+use super::env::Environment;
+use super::error::{ConfigErrors, Place};
+use super::{check, epoch};
+use crate::access::route::Route;
+use crate::audit::hash::Hash;
+
+/// A configuration that has passed every check. Paths are as written, joined to the directory of the config file.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The public listeners.
+    pub server: Server,
+    /// The admin API's listener.
+    pub admin: Admin,
+    /// The health listener.
+    pub health: Health,
+    /// The audit log.
+    pub log: Log,
+    /// The policy.
+    pub policy: Policy,
+    /// What holds for all issuers.
+    pub identity: Identity,
+    /// Who vouches for callers; at most one of them is primary, exactly one where there are several.
+    pub issuers: Vec<Issuer>,
+    /// What stands behind the gate; at least one.
+    pub services: Vec<Service>,
+    /// Bounds on what a stranger controls.
+    pub limits: Limits,
+    /// The process's own log on stderr.
+    pub logging: Logging,
+    /// Every file named, in a fixed order. None has been looked at.
+    pub files: Vec<NamedFile>,
+    /// The directory of the config file, which relative paths start from.
+    pub dir: PathBuf,
+}
+
+impl Settings {
+    /// Reads the file at `path`, lays the environment's settings over it, and checks the whole.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, by place.
+    pub fn load(path: &Path, environment: &Environment) -> Result<Self, ConfigErrors> {
+        check::load(path, environment)
+    }
+
+    /// As [`Settings::load`], from the `text` of a file that is, or will be, at `path`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, by place.
+    pub fn read(text: &str, path: &Path, environment: &Environment) -> Result<Self, ConfigErrors> {
+        check::read(text, path, environment)
+    }
+
+    /// The config epoch: SHA-256 over the settings in canonical form. Two configurations have the same epoch if and
+    /// only if they mean the same; comments, layout, the order of keys, ways to write a value and where a value came
+    /// from make no difference. What stands in the named files takes no part.
+    pub fn epoch(&self) -> Hash {
+        Hash::of(epoch::canonical(self).as_bytes())
+    }
+}
+
+/// The keys whose change from `old` to `new` needs a restart, in a fixed order; everything else can be swapped in by
+/// a reload.
+pub fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
+    let Log { dir, state_dir, origin, key_file, durability, timeout, queue, write_buffer, block_cache } =
+        &old.log;
+    [
+        ("server.listen", old.server.listen == new.server.listen),
+        ("server.workers", old.server.workers == new.server.workers),
+        ("server.tls", old.server.tls == new.server.tls),
+        ("admin", old.admin == new.admin),
+        ("health", old.health == new.health),
+        ("log.dir", *dir == new.log.dir),
+        ("log.state_dir", *state_dir == new.log.state_dir),
+        ("log.origin", *origin == new.log.origin),
+        ("log.key_file", *key_file == new.log.key_file),
+        ("log.durability", *durability == new.log.durability),
+        ("log.timeout", *timeout == new.log.timeout),
+        ("log.queue", *queue == new.log.queue),
+        ("log.memory", (*write_buffer, *block_cache) == (new.log.write_buffer, new.log.block_cache)),
+        ("logging", old.logging == new.logging),
+    ]
+    .into_iter()
+    .filter_map(|(key, same)| (!same).then_some(key))
+    .collect()
+}
+
+/// The public listeners.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Where to listen; at least one, none twice. Port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// Worker threads; 0 means one per core.
+    pub workers: usize,
+    /// TLS for all of `listen`; `None` is plain HTTP.
+    pub tls: Option<Tls>,
+    /// The networks whose word on the client's address is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long a drain waits for what is in flight.
+    pub drain_timeout: Duration,
+}
+
+/// A certificate chain and its key, both PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The chain, the server's own certificate first.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// The admin API's listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// TLS; `None` is plain HTTP.
+    pub tls: Option<Tls>,
+}
+
+/// The health listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Where to listen.
+    pub listen: SocketAddr,
+}
+
+/// The audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The store's directory.
+    pub dir: PathBuf,
+    /// Where marks about the log are kept; not within `dir`.
+    pub state_dir: PathBuf,
+    /// The log's name, valid as a C2SP signed-note key name: visible ASCII without `+`, at most 255 bytes, a host and
+    /// perhaps a path.
+    pub origin: String,
+    /// The Ed25519 signing key: PKCS#8 PEM.
+    pub key_file: PathBuf,
+    /// What a record must survive before it counts.
+    pub durability: Durability,
+    /// How long a decision may wait to be durable.
+    pub timeout: Duration,
+    /// How many records may wait for the writer.
+    pub queue: usize,
+    /// The store's write buffers, in bytes.
+    pub write_buffer: u64,
+    /// The store's block cache, in bytes.
+    pub block_cache: u64,
+}
+
+/// What a record must survive before it counts as durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The machine's crash: synced to disk.
+    Fsync,
+    /// The process's crash: handed to the operating system.
+    Os,
+}
+
+/// The policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// The Casbin model.
+    pub model: PathBuf,
+    /// The policy files, in order; at least one, none twice.
+    pub files: Vec<PathBuf>,
+    /// Whether to reload when one of the files changes.
+    pub watch: bool,
+    /// How long one decision may take.
+    pub timeout: Duration,
+}
+
+/// What holds for all issuers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// How far clocks may differ when `exp` and `nbf` are read.
+    pub leeway: Duration,
+    /// How many verified tokens to remember; 0 remembers none.
+    pub remember: usize,
+    /// The header that tells upstreams the caller.
+    pub subject_header: HeaderName,
+    /// The header that tells upstreams the caller's roles; another one than `subject_header`.
+    pub roles_header: HeaderName,
+}
+
+/// One who vouches for callers by signed tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issuer {
+    /// Its name here, unique: lower-case letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// Its `iss`, unique.
+    pub issuer: String,
+    /// The values of `aud` that name this gate; at least one.
+    pub audience: Vec<String>,
+    /// The algorithms its tokens may be signed with; at least one.
+    pub algorithms: Vec<Algorithm>,
+    /// Where its keys come from.
+    pub keys: KeySource,
+    /// How often its keys are fetched anew.
+    pub refresh: Duration,
+    /// How long fetched keys are trusted when no newer ones can be had; at least `refresh`.
+    pub max_stale: Duration,
+    /// The claim that holds the subject, as the steps of a path into the token; at least one.
+    pub subject_claim: Vec<String>,
+    /// The claim that holds the roles, as the steps of a path into the token; at least one.
+    pub roles_claim: Vec<String>,
+    /// The roles it may grant, without `role:`; none grants none.
+    pub roles: Vec<String>,
+    /// Whether its subjects are `user:<sub>`, not `user:<name>:<sub>`.
+    pub primary: bool,
+}
+
+/// Where an issuer's keys (a JWK Set, RFC 7517 §5) come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// A file.
+    File(PathBuf),
+    /// A URL.
+    Url {
+        /// `https`, or `http` to a loopback address or where the operator allows it. Without userinfo or fragment.
+        url: Uri,
+        /// The authorities that may sign the server's certificate, PEM; `None` means the system's.
+        ca_file: Option<PathBuf>,
+    },
+}
+
+/// A signature algorithm for tokens (RFC 7518 §3.1, RFC 8037 §3.1); only asymmetric ones exist here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Algorithm {
+    /// ECDSA on P-256 with SHA-256.
+    Es256,
+    /// ECDSA on P-384 with SHA-384.
+    Es384,
+    /// Ed25519.
+    EdDsa,
+    /// RSASSA-PSS with SHA-256.
+    Ps256,
+    /// RSASSA-PSS with SHA-384.
+    Ps384,
+    /// RSASSA-PSS with SHA-512.
+    Ps512,
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    Rs256,
+    /// RSASSA-PKCS1-v1_5 with SHA-384.
+    Rs384,
+    /// RSASSA-PKCS1-v1_5 with SHA-512.
+    Rs512,
+}
+
+impl Algorithm {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Es256,
+        Self::Es384,
+        Self::EdDsa,
+        Self::Ps256,
+        Self::Ps384,
+        Self::Ps512,
+        Self::Rs256,
+        Self::Rs384,
+        Self::Rs512,
+    ];
+
+    /// Its name in a token's `alg`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Es256 => "ES256",
+            Self::Es384 => "ES384",
+            Self::EdDsa => "EdDSA",
+            Self::Ps256 => "PS256",
+            Self::Ps384 => "PS384",
+            Self::Ps512 => "PS512",
+            Self::Rs256 => "RS256",
+            Self::Rs384 => "RS384",
+            Self::Rs512 => "RS512",
+        }
+    }
+}
+
+/// A backend behind the gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Its name, hosts, prefix and reading of paths. Names are unique, and so is each pair of host and prefix.
+    pub route: Route,
+    /// Where its calls go; at least one, none twice.
+    pub upstreams: Vec<Upstream>,
+    /// The authorities that may sign its upstreams' certificates, PEM; `None` means the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Whether upstreams see `Authorization`.
+    pub forward_authorization: bool,
+    /// How the gate answers CORS preflights; `Some` if and only if `route.preflights` says that it does.
+    pub cors: Option<Cors>,
+    /// How long its upstreams may take.
+    pub timeouts: Timeouts,
+    /// The longest request body, in bytes; `None` is unlimited.
+    pub max_body: Option<u64>,
+}
+
+/// One place a service's calls go to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Whether TLS is spoken.
+    pub tls: bool,
+    /// Name or address, lower-case; an IPv6 address without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl Upstream {
+    /// Host and port for `Host` headers and URLs: without the scheme's default port, IPv6 in brackets.
+    pub fn authority(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        if self.port == if self.tls { 443 } else { 80 } { host } else { format!("{host}:{}", self.port) }
+    }
+}
+
+impl std::fmt::Display for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.authority())
+    }
+}
+
+/// How the gate answers CORS preflights itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cors {
+    /// Who may call.
+    pub origins: CorsOrigins,
+    /// With which methods.
+    pub methods: Vec<Method>,
+    /// With which headers beside the safelisted ones.
+    pub headers: Vec<HeaderName>,
+    /// How long browsers may remember the answer; whole seconds.
+    pub max_age: Duration,
+    /// Whether browsers may send credentials; never with [`CorsOrigins::Any`].
+    pub credentials: bool,
+}
+
+/// The web origins that may call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CorsOrigins {
+    /// All.
+    Any,
+    /// These, each as browsers send it: lower-case, without default port.
+    Listed(Vec<String>),
+}
+
+/// How long an upstream may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To accept a connection, TLS included.
+    pub connect: Duration,
+    /// From the end of the request to the head of the response.
+    pub head: Duration,
+    /// Between two pieces of a body.
+    pub idle: Duration,
+}
+
+/// Bounds on what a stranger controls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Open connections.
+    pub connections: usize,
+    /// Requests being served.
+    pub in_flight: usize,
+    /// A request's head, in bytes.
+    pub header_bytes: usize,
+    /// Header fields in a request.
+    pub headers: usize,
+    /// A request target, in bytes; at most `header_bytes`.
+    pub target_bytes: usize,
+    /// How long a request's head may take to arrive.
+    pub header_timeout: Duration,
+    /// How long a kept connection may lie idle.
+    pub idle_timeout: Duration,
+    /// Concurrent streams of one HTTP/2 connection.
+    pub h2_streams: u32,
+}
+
+/// The process's own log on stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Logging {
+    /// The least severe level that is written.
+    pub level: Level,
+    /// In which form.
+    pub format: Format,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Nothing.
+    Off,
+    /// What failed.
+    Error,
+    /// And what may fail soon.
+    Warn,
+    /// And what happened.
+    Info,
+    /// And how.
+    Debug,
+    /// And every step.
+    Trace,
+}
+
+impl Level {
+    /// Its name, as filters of `tracing` read it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A file that the configuration names.
+#[derive(Clone, Debug)]
+pub struct NamedFile {
+    /// The key that names it, e.g. `service[0].ca_file`.
+    pub key: String,
+    /// Where the key stands.
+    pub place: Place,
+    /// The file.
+    pub path: PathBuf,
+    /// What it should hold.
+    pub holds: Holds,
+}
+
+/// What a named file should hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// A certificate chain, PEM.
+    Certificates,
+    /// The private key of a certificate, PEM.
+    PrivateKey,
+    /// Certificates of authorities, PEM.
+    Authorities,
+    /// The log's Ed25519 signing key, PKCS#8 PEM.
+    SigningKey,
+    /// A JWK Set.
+    KeySet,
+    /// A Casbin model.
+    Model,
+    /// Casbin policy rows.
+    Policy,
+}
