@@ -221,16 +221,19 @@ fn checked(status_line: &'static str) -> bool {
     let port = listener.local_addr().unwrap().port().to_string();
     let answering = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        let mut asked = String::new();
-        BufReader::new(stream.try_clone().unwrap()).read_line(&mut asked).unwrap();
+        let head: Vec<String> = BufReader::new(stream.try_clone().unwrap())
+            .lines()
+            .map(Result::unwrap)
+            .take_while(|line| !line.is_empty())
+            .collect();
         stream.write_all(format!("{status_line}\r\ncontent-length: 0\r\n\r\n").as_bytes()).unwrap();
-        asked
+        head
     });
     let ran = Command::new(PathBuf::from(&command[0]))
         .args(command[1..].iter().map(|word| word.replace("9902", &port)))
         .status()
         .unwrap();
-    assert_eq!(answering.join().unwrap(), "GET /readyz HTTP/1.0\r\n");
+    assert_eq!(answering.join().unwrap(), ["GET /readyz HTTP/1.0"]);
     ran.success()
 }
 
