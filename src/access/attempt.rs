@@ -23,6 +23,8 @@ pub struct Attempt {
     pub method: Method,
     /// The target as sent.
     pub target: Uri,
+    /// `Host` as sent, the first if there are several.
+    pub host: Option<HeaderValue>,
     /// What the caller offers as proof.
     pub credential: Credential,
     /// Where the call comes from.
@@ -79,8 +81,8 @@ pub struct Client {
     pub port: u16,
     /// The TLS version of the connection to the gate.
     pub tls: Option<&'static str>,
-    /// Whether the peer is a configured trusted proxy.
-    pub by_proxy: bool,
+    /// The peer, where it is a configured trusted proxy.
+    pub via: Option<IpAddr>,
 }
 
 /// What a caller offers as proof of who it is.
@@ -152,8 +154,9 @@ impl Attempt {
             access,
             method: head.method.clone(),
             target: head.uri.clone(),
+            host: head.headers.get(header::HOST).cloned(),
             credential,
-            client: Client::read(&head.headers, connection, rules.trusted, by_proxy),
+            client: Client::read(&head.headers, connection, rules.trusted),
             id: RequestId::read(&head.headers, by_proxy, fresh),
             trace: TraceContext::read(&head.headers, fresh),
             user_agent: head.headers.get(header::USER_AGENT).cloned(),
@@ -163,22 +166,24 @@ impl Attempt {
         }
     }
 
-    /// The host as far as it is known: canonical, or as sent.
-    pub fn host_text(&self) -> &str {
+    /// The host: canonical, or as sent where it has no canonical form.
+    pub fn host_bytes(&self) -> Option<&[u8]> {
         match &self.access {
-            Ok(access) => access.host.as_str(),
-            Err(refusal) => match &refusal.host {
-                Some(host) => host.as_str(),
-                None => self.target.authority().map_or("", |authority| authority.as_str()),
-            },
+            Ok(access) => Some(access.host.as_str().as_bytes()),
+            Err(Refusal { host: Some(host), .. }) => Some(host.as_str().as_bytes()),
+            Err(_) => self
+                .host
+                .as_ref()
+                .map(HeaderValue::as_bytes)
+                .or_else(|| self.target.authority().map(|authority| authority.as_str().as_bytes())),
         }
     }
 
-    /// The path as far as it is known: canonical, or as sent. Never the query.
-    pub fn path_text(&self) -> &str {
+    /// The service, where that much was clear.
+    pub fn service(&self) -> Option<&str> {
         match &self.access {
-            Ok(access) => access.path.as_str(),
-            Err(_) => self.target.path(),
+            Ok(access) => Some(&access.route.service),
+            Err(refusal) => refusal.service.as_deref(),
         }
     }
 
@@ -331,10 +336,11 @@ impl TrustedProxies {
 
 impl Client {
     /// The peer, or behind trusted proxies the nearest address in `X-Forwarded-For` that is not one of them.
-    fn read(headers: &HeaderMap, connection: &Connection, trusted: &TrustedProxies, by_proxy: bool) -> Self {
+    fn read(headers: &HeaderMap, connection: &Connection, trusted: &TrustedProxies) -> Self {
         let peer = connection.peer.ip().to_canonical();
-        let direct = Self { ip: peer, port: connection.peer.port(), tls: connection.tls, by_proxy };
-        if !by_proxy {
+        let via = trusted.contains(peer).then_some(peer);
+        let direct = Self { ip: peer, port: connection.peer.port(), tls: connection.tls, via };
+        if via.is_none() {
             return direct;
         }
         let mut ip = peer;

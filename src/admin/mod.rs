@@ -54,9 +54,17 @@ pub fn router(views: Views) -> Router {
         .route("/checkpoint", get(checkpoint))
         .route("/v1/policy", get(status::policy))
         .route("/v1/status", get(status::status))
-        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is no such view; see /v1/records, /v1/policy, /v1/status, /checkpoint"))
+        .fallback(async || {
+            Problem::new(
+                StatusCode::NOT_FOUND,
+                "there is no such view; see /v1/records, /v1/policy, /v1/status, /checkpoint",
+            )
+        })
         .method_not_allowed_fallback(async || {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the admin API only answers GET and HEAD: nobody edits history")
+            Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "the admin API only answers GET and HEAD: nobody edits history",
+            )
         })
         .with_state(views)
 }

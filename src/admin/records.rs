@@ -45,7 +45,10 @@ async fn look<T: Send + 'static>(
 ) -> Result<T, Problem> {
     let failed = |error: &dyn std::fmt::Display| {
         tracing::error!(%error, "the log could not be read");
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the log could not be read; run `portcullis audit verify`")
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the log could not be read; run `portcullis audit verify`",
+        )
     };
     match tokio::task::spawn_blocking(ask).await {
         Ok(Ok(found)) => Ok(found),
@@ -92,7 +95,12 @@ impl Wanted {
             let value = value.into_owned();
             let filter = &mut wanted.filter;
             match &*name {
-                "kind" => filter.kind = Some(Kind::parse(&value).ok_or_else(|| wrong("kind", "the name of a kind, e.g. decision"))?),
+                "kind" => {
+                    filter.kind = Some(
+                        Kind::parse(&value)
+                            .ok_or_else(|| wrong("kind", "the name of a kind, e.g. decision"))?,
+                    )
+                }
                 "subject" => filter.subject = Some(value),
                 "service" => filter.service = Some(value),
                 "decision" if value == "allow" || value == "deny" => filter.decision = Some(value),
@@ -112,8 +120,8 @@ impl Wanted {
                         .ok_or_else(|| wrong("limit", "a whole number from 1 to 1000"))?;
                 }
                 "cursor" => {
-                    let (order, start) =
-                        read_cursor(&value).ok_or_else(|| wrong("cursor", "the `next` of an earlier page"))?;
+                    let (order, start) = read_cursor(&value)
+                        .ok_or_else(|| wrong("cursor", "the `next` of an earlier page"))?;
                     cursor_order = Some(order);
                     wanted.start = Some(start);
                 }
@@ -135,7 +143,8 @@ fn wrong(name: &str, expected: &str) -> Problem {
 }
 
 fn time(name: &str, value: &str) -> Result<Timestamp, Problem> {
-    Timestamp::parse(value).ok_or_else(|| wrong(name, "an RFC 3339 time, e.g. 2026-01-31T12:00:00Z (a + is written %2B)"))
+    Timestamp::parse(value)
+        .ok_or_else(|| wrong(name, "an RFC 3339 time, e.g. 2026-01-31T12:00:00Z (a + is written %2B)"))
 }
 
 fn cursor(order: Order, next: u64) -> String {
@@ -165,17 +174,30 @@ mod tests {
 
     #[test]
     fn a_query_is_read_whole_or_refused() {
-        let wanted = Wanted::read("subject=user%3Aalice&decision=deny&from=2026-01-31T12:00:00Z&limit=5&order=oldest").unwrap();
+        let wanted =
+            Wanted::read("subject=user%3Aalice&decision=deny&from=2026-01-31T12:00:00Z&limit=5&order=oldest")
+                .unwrap();
         assert_eq!(wanted.filter.subject.as_deref(), Some("user:alice"));
         assert_eq!((wanted.limit, wanted.order), (5, Order::OldestFirst));
-        for bad in ["subjct=x", "decision=maybe", "limit=0", "limit=1001", "limit=x", "from=yesterday", "cursor=7", "order=up", "kind=x"] {
+        for bad in [
+            "subjct=x",
+            "decision=maybe",
+            "limit=0",
+            "limit=1001",
+            "limit=x",
+            "from=yesterday",
+            "cursor=7",
+            "order=up",
+            "kind=x",
+        ] {
             assert!(Wanted::read(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn a_cursor_reads_back_and_keeps_its_direction() {
-        let wanted = Wanted::read(&format!("order=newest&cursor={}", cursor(Order::OldestFirst, 41))).unwrap();
+        let wanted =
+            Wanted::read(&format!("order=newest&cursor={}", cursor(Order::OldestFirst, 41))).unwrap();
         assert_eq!((wanted.order, wanted.start), (Order::OldestFirst, Some(41)));
     }
 }

@@ -83,12 +83,23 @@ pub fn signing_key(log: &settings::Log) -> Result<SigningKey, LogError> {
 /// # Errors
 /// [`LogError::Gone`] if there is none but there was one; [`LogError::Open`].
 pub fn open(log: &settings::Log, key: &SigningKey) -> Result<Arc<dyn Store>, LogError> {
-    let marker = Marker::of(&log.state_dir, key.origin());
-    if !RocksStore::is_at(&log.dir) && marker.is_set() {
+    if !RocksStore::is_at(&log.dir) {
+        missing(log, key)?;
+    }
+    Ok(Arc::new(RocksStore::open(&log.dir, rocks_options(log))?))
+}
+
+/// Says of a log that is not there whether it ever was.
+///
+/// # Errors
+/// [`LogError::Gone`] if it was, [`OpenError::Absent`] if not.
+pub fn missing(log: &settings::Log, key: &SigningKey) -> Result<(), LogError> {
+    let marker = Marker::of(&log.state_dir, key.origin().as_str());
+    if marker.is_set() {
         let mark = marker.path().to_owned();
         return Err(LogError::Gone { dir: log.dir.clone(), mark, origin: log.origin.clone() });
     }
-    Ok(Arc::new(RocksStore::open(&log.dir, rocks_options(log))?))
+    Err(OpenError::Absent(log.dir.clone()).into())
 }
 
 /// Creates the configured log, once: marks its origin as used, makes the store, writes the first record. Returns the
@@ -99,16 +110,17 @@ pub fn open(log: &settings::Log, key: &SigningKey) -> Result<Arc<dyn Store>, Log
 pub fn create_log(settings: &Settings, epochs: Epochs) -> Result<String, LogError> {
     let (log, clock) = (&settings.log, Clock::system());
     let key = signing_key(log)?;
-    let identity = LogIdentity { origin: key.origin().into(), vkey: key.verifier().to_string() };
+    let identity = LogIdentity { origin: key.origin().to_string(), vkey: key.verifier().to_string() };
     if RocksStore::is_at(&log.dir) {
         return Err(OpenError::Present(log.dir.clone()).into());
     }
-    Marker::of(&log.state_dir, key.origin()).set(&identity, clock.now())?;
+    Marker::of(&log.state_dir, key.origin().as_str()).set(&identity, clock.now())?;
     let store = Arc::new(RocksStore::create(&log.dir, &identity, rocks_options(log))?);
     let options = JournalOptions { queue: 1, timeout: log.timeout };
     let (journal, writer) = Journal::open(store, key, clock, options, epochs)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let created = Event::Created { version: env!("CARGO_PKG_VERSION"), origin: &identity.origin, vkey: &identity.vkey };
+    let created =
+        Event::Created { version: env!("CARGO_PKG_VERSION"), origin: &identity.origin, vkey: &identity.vkey };
     let recorded = runtime.block_on(journal.event(epochs, &created));
     journal.close();
     // A writer that panicked has told whoever waited for it.

@@ -22,7 +22,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
 use self::assemble::{AssembleError, assemble, server_tls};
@@ -31,17 +31,16 @@ use self::reload::Reloader;
 use crate::admin::Views;
 use crate::audit::journal::reconcile::ReconcileError;
 use crate::audit::journal::{Journal, JournalOptions};
-use crate::audit::record::{Epochs, Event};
+use crate::audit::record::Event;
 use crate::audit::storage::Store;
 use crate::clock::Clock;
+use crate::config::settings::{Format, Logging};
 use crate::config::{ConfigErrors, Environment, Settings};
 use crate::net::PemError;
 use crate::proxy::Face;
 use crate::proxy::live::{Live, Refusals};
-use crate::server::connection::ConnectionLimits;
 use crate::server::drain::Drain;
 use crate::server::health::{self, Health};
-use crate::server::layers::Shared;
 use crate::server::listen::{BindError, Listener, bind};
 use crate::server::worker::{Worker, WorkerParts};
 
@@ -146,8 +145,11 @@ pub fn start(settings: Settings, store: Option<Arc<dyn Store>>) -> Result<Runnin
 /// [`StartError`].
 pub fn serve(path: &Path, ready_file: Option<PathBuf>) -> Result<(), StartError> {
     let settings = Settings::load(path, &Environment::of_process())?;
+    log_to_stderr(settings.logging);
     let told = move |addresses: &Addresses| match &ready_file {
-        Some(file) => addresses.write(file).map_err(|source| StartError::Io { what: "the ready file", source }),
+        Some(file) => {
+            addresses.write(file).map_err(|source| StartError::Io { what: "the ready file", source })
+        }
         None => Ok(()),
     };
     control(settings, Some(path.to_owned()), None, told, until_signalled)
@@ -210,19 +212,16 @@ async fn run<U: Future<Output = ()>>(
         ArcSwap::from_pointee(parts.into_live(crate::admin::router(views)))
     });
     let drain = Drain::default();
-    let shared =
-        Shared { drain: drain.clone(), in_flight: Arc::new(Semaphore::new(settings.limits.in_flight)) };
-    let (workers, threads) = start_workers(&settings, &live, &journal, &shared)?;
+    let (workers, threads) = start_workers(settings.server.workers, &live, &journal, &drain)?;
 
     let addresses = Addresses::of(&front, &admin, &health_socket)
         .map_err(|source| StartError::Io { what: "the listeners' addresses", source })?;
-    let limit = settings.limits.connections;
     for socket in front {
         let listener = Listener::new(socket, front_tls.clone(), Face::Front);
-        tokio::task::spawn_local(listener.accept(workers.clone(), drain.clone(), limit));
+        tokio::task::spawn_local(listener.accept(workers.clone(), Arc::clone(&live), drain.clone()));
     }
     let listener = Listener::new(admin, admin_tls, Face::Admin);
-    tokio::task::spawn_local(listener.accept(workers, drain.clone(), limit));
+    tokio::task::spawn_local(listener.accept(workers, Arc::clone(&live), drain.clone()));
     let health = Health {
         journal: journal.clone(),
         live: Arc::clone(&live),
@@ -243,7 +242,10 @@ async fn run<U: Future<Output = ()>>(
     drain.begin();
     let left = drain.finished(drain_timeout).await;
     if left > 0 {
-        tracing::warn!(connections = left, "closed with calls in flight: their outcomes follow at the next start");
+        tracing::warn!(
+            connections = left,
+            "closed with calls in flight: their outcomes follow at the next start"
+        );
     }
     let stopped = journal.event(epochs, &Event::Stopped).await;
     journal.close();
@@ -256,25 +258,14 @@ async fn run<U: Future<Output = ()>>(
 }
 
 fn start_workers(
-    settings: &Settings,
+    wanted: usize,
     live: &Arc<ArcSwap<Live>>,
     journal: &Journal,
-    shared: &Shared,
+    drain: &Drain,
 ) -> Result<(Vec<Worker>, Vec<JoinHandle<()>>), StartError> {
-    let parts = WorkerParts {
-        live: Arc::clone(live),
-        journal: journal.clone(),
-        shared: shared.clone(),
-        limits: ConnectionLimits {
-            header_bytes: settings.limits.header_bytes,
-            headers: settings.limits.headers,
-            handshake_timeout: settings.limits.header_timeout,
-            idle_timeout: settings.limits.idle_timeout,
-            h2_streams: settings.limits.h2_streams,
-        },
-    };
+    let parts = WorkerParts { live: Arc::clone(live), journal: journal.clone(), drain: drain.clone() };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let count = if settings.server.workers == 0 { cores } else { settings.server.workers };
+    let count = if wanted == 0 { cores } else { wanted };
     (0..count)
         .map(|number| Worker::start(number, parts.clone()))
         .collect::<std::io::Result<Vec<_>>>()
@@ -341,12 +332,24 @@ impl Addresses {
     }
 }
 
+/// Sends the process's own log to stderr.
+fn log_to_stderr(logging: Logging) {
+    let level = logging.level.as_str();
+    let builder = tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr);
+    // A subscriber that is there already was set by whoever embeds the gate.
+    let _ = match logging.format {
+        Format::Text => builder.try_init(),
+        Format::Json => builder.json().try_init(),
+    };
+}
+
 /// Installs the recorder of figures, once per process; another gate in the same process shares it.
 fn install_metrics() -> Option<PrometheusHandle> {
     static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
     HANDLE
         .get_or_init(|| {
-            let seconds = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+            let seconds =
+                [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
             PrometheusBuilder::new()
                 .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &seconds)
                 .and_then(|builder| builder.install_recorder())

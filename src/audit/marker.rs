@@ -18,7 +18,9 @@ pub struct Marker(PathBuf);
 #[derive(Debug, thiserror::Error)]
 pub enum MarkerError {
     /// The origin has a log already, or had one.
-    #[error("{path} says that origin {origin:?} has been used; an origin names one log, ever: choose another origin")]
+    #[error(
+        "{path} says that origin {origin:?} has been used; an origin names one log, ever: choose another origin"
+    )]
     Used {
         /// The mark.
         path: PathBuf,
@@ -69,12 +71,13 @@ impl Marker {
         let io = |source| MarkerError::Io { path: self.0.clone(), source };
         let dir = self.0.parent().unwrap_or(Path::new("."));
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
-        let mut file = match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.0) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                return Err(MarkerError::Used { path: self.0.clone(), origin: identity.origin.clone() });
-            }
-            opened => opened.map_err(io)?,
-        };
+        let mut file =
+            match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.0) {
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                    return Err(MarkerError::Used { path: self.0.clone(), origin: identity.origin.clone() });
+                }
+                opened => opened.map_err(io)?,
+            };
         let text = format!("origin {}\nvkey {}\ncreated {now}\n", identity.origin, identity.vkey);
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
         std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)

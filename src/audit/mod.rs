@@ -7,8 +7,12 @@
 //! | 2 | [`merkle`] | the tree over the records |
 //! | 2 | [`checkpoint`] | the signed statement of origin, size and root; its keys |
 //! | 2 | [`verify`] | reads a log from its first record and names the first that does not hold |
+//! | 3 | [`storage`], [`rocks`] | what the log asks of a store; the store in RocksDB |
+//! | 3 | [`marker`] | the mark, outside the log, that an origin has been used |
+//! | 3 | [`journal`] | decisions go in, permits and denials come out |
+//! | 3 | [`query`] | questions to the log |
 //!
-//! On floor 2, `verify` stands on the other three, and they know only `hash`.
+//! On floor 2, `verify` stands on the other three, and they know only `hash`. On floor 3, all stand on `storage`.
 //!
 //! Invariants:
 //! 1. Nothing on floor 2 does I/O, waits, reads a clock, or knows hyper or RocksDB.
@@ -17,6 +21,11 @@
 
 pub mod checkpoint;
 pub mod hash;
+pub mod journal;
+pub mod marker;
 pub mod merkle;
+pub mod query;
 pub mod record;
+pub mod rocks;
+pub mod storage;
 pub mod verify;

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::record::{Kind, Record, known_principal};
+use super::record::{Kind, Record};
 use super::storage::{Store, StoreError, Walk};
 use crate::clock::Timestamp;
 
@@ -118,12 +118,14 @@ impl Filter {
 }
 
 fn has_principal(record: &Record<'_>, subject: &str) -> bool {
-    let Some(principals) = record.value(&["identity", "principals"]).and_then(|value| value.as_array()) else {
+    let Some(principals) = record.value(&["identity", "principals"]).and_then(|value| value.as_array())
+    else {
         return false;
     };
-    principals.iter().filter_map(|principal| principal.as_str()).any(|principal| {
-        principal == subject || (!known_principal(subject) && principal.strip_prefix("user:") == Some(subject))
-    })
+    principals
+        .iter()
+        .filter_map(|principal| principal.as_str())
+        .any(|principal| principal == subject || principal.strip_prefix("user:") == Some(subject))
 }
 
 /// Most records one page looks at.

@@ -122,15 +122,17 @@ impl RocksStore {
         if !Self::is_at(dir) {
             return Err(OpenError::Absent(dir.to_owned()));
         }
-        let db = DB::open_cf_descriptors(&database_options(options), dir, families(options)).map_err(|source| {
-            let path = dir.to_owned();
-            // RocksDB has no code of its own for a held lock; it says so in an IO error.
-            if source.to_string().contains("lock") {
-                OpenError::Locked { path, source }
-            } else {
-                OpenError::Engine { path, source }
-            }
-        })?;
+        let db = DB::open_cf_descriptors(&database_options(options), dir, families(options)).map_err(
+            |source| {
+                let path = dir.to_owned();
+                // RocksDB has no code of its own for a held lock; it says so in an IO error.
+                if source.to_string().contains("lock") {
+                    OpenError::Locked { path, source }
+                } else {
+                    OpenError::Engine { path, source }
+                }
+            },
+        )?;
         Self { db, write: write_options(options.durability), _scratch: None }.checked(dir)
     }
 
@@ -244,14 +246,18 @@ impl Store for RocksStore {
             .iterator_cf(self.family(CHECKPOINTS)?, IteratorMode::Start)
             .map(|entry| {
                 let (key, note) = entry?;
-                let note = String::from_utf8(note.into_vec()).map_err(|_| StoreError::Malformed("checkpoint"))?;
+                let note =
+                    String::from_utf8(note.into_vec()).map_err(|_| StoreError::Malformed("checkpoint"))?;
                 Ok((index_of(&key)?, note))
             })
             .collect()
     }
 
     fn open_allows(&self) -> Result<Vec<u64>, StoreError> {
-        self.db.iterator_cf(self.family(OPEN)?, IteratorMode::Start).map(|entry| index_of(&entry?.0)).collect()
+        self.db
+            .iterator_cf(self.family(OPEN)?, IteratorMode::Start)
+            .map(|entry| index_of(&entry?.0))
+            .collect()
     }
 
     fn node(&self, id: NodeId) -> Result<Option<Hash>, StoreError> {
@@ -283,7 +289,8 @@ fn database_options(options: RocksOptions) -> Options {
     // A torn tail is a commit that was never acknowledged; anything else that is wrong with the write-ahead log is
     // an error at open.
     database.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
-    database.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager(options.write_buffer, false));
+    database
+        .set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager(options.write_buffer, false));
     database.set_max_background_jobs(2);
     database.set_keep_log_file_num(4);
     database.set_max_log_file_size(4 << 20);

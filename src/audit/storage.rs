@@ -115,12 +115,11 @@ impl Batch {
         self.first + self.ends.len() as u64
     }
 
-    /// Adds the record that `write` appends; returns its bytes.
-    pub fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> &[u8] {
-        let start = self.bytes.len();
-        write(&mut self.bytes);
+    /// Adds the record that `write` appends; returns what `write` does.
+    pub fn push<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let written = write(&mut self.bytes);
         self.ends.push(self.bytes.len());
-        self.bytes.get(start..).unwrap_or_default()
+        written
     }
 
     /// The records with their indexes.

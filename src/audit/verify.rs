@@ -1,1 +1,354 @@
-//! To come.
+//! Reads a log from its first record to its last and says whether it is the one that was signed; if not, which record is
+//! the first that does not hold.
+//!
+//! A [`Verifier`] is fed records in order. It checks each head, that indexes have no gap, that each `prev` is the leaf
+//! hash of the record before, that time never runs back, and at each checkpoint that the root is the signed one. The
+//! last checkpoint must cover the last record: every commit is signed together with its records.
+//!
+//! # Which record it was
+//!
+//! When `prev` of record n + 1 is not the leaf hash of record n, either n was altered, or n + 1 was, in its `prev`. The
+//! signature tells which: at the next checkpoint the true leaves must give the signed root. So after a break the
+//! verifier goes on with two trees, one that takes n + 1's word for n and one that takes n as it stands, both taking
+//! each later record's word for the one before. The tree that meets the root names the record, however many later ones
+//! were altered too. If neither does, records were rewritten together, and n is named as the first that is seen to be
+//! wrong; [`Fault::proven`] says below which index all is proven.
+//!
+//! Nobody speaks for the last record but the root; there the store's own note of its leaf hash helps
+//! ([`Verifier::with_tip`]): unsigned, but proven if it meets the root.
+
+use super::checkpoint::{Checkpoint, CheckpointError, VerifierKey};
+use super::hash::Hash;
+use super::merkle::Frontier;
+use super::record::{Head, RecordError};
+use crate::clock::Timestamp;
+
+/// A verification under way. Memory is that of a few records' hashes, however long the log.
+#[derive(Debug)]
+pub struct Verifier<N> {
+    key: VerifierKey,
+    /// Signed notes not yet looked at, by ascending size.
+    notes: N,
+    /// The next checkpoint to be met.
+    due: Option<Checkpoint>,
+    /// A checkpoint from outside to be met besides.
+    against: Option<Checkpoint>,
+    tip: Option<Hash>,
+    /// All records before `last`, as long as there is no doubt.
+    tree: Frontier,
+    doubt: Option<Doubt>,
+    /// The record fed last: its leaf is taken into the tree once the next record has spoken for it.
+    last: Option<(Head, Hash)>,
+    proven: u64,
+    checkpoints: u64,
+}
+
+/// The chain broke: the record at `at` or the one after it was altered.
+#[derive(Debug)]
+struct Doubt {
+    at: u64,
+    /// The tree if the record at `at` was.
+    if_this: Frontier,
+    /// The tree if the one after it was.
+    if_next: Frontier,
+}
+
+/// A log that holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// How many records were read; all of them are covered by the last checkpoint.
+    pub records: u64,
+    /// How many of the log's own checkpoints were met.
+    pub checkpoints: u64,
+    /// The root over all records.
+    pub root: Hash,
+    /// The time of the last record; `None` in an empty log.
+    pub last_time: Option<Timestamp>,
+}
+
+/// A log that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("record {index}: {kind}")]
+pub struct Fault {
+    /// The first bad index: of the record named by `kind`, or the first that can be bad.
+    pub index: u64,
+    /// Records below this index are proven by a checkpoint of the log.
+    pub proven: u64,
+    /// What is wrong.
+    pub kind: FaultKind,
+}
+
+/// What is wrong with a log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FaultKind {
+    /// The bytes are not a record.
+    #[error("not a record: {0}")]
+    Record(#[from] RecordError),
+    /// The record says that it stands elsewhere.
+    #[error("says that its index is {found}")]
+    Index {
+        /// The index in its head.
+        found: u64,
+    },
+    /// There is no record of this index, but there are later ones, or a checkpoint that covers it.
+    #[error("missing; there were at least {size} records")]
+    Missing {
+        /// How many records there must be: the size of the next checkpoint, or up to the next record.
+        size: u64,
+    },
+    /// Two records claim the index; one of them was put in.
+    #[error("there twice")]
+    Repeated,
+    /// The signed root proves that the record had other bytes.
+    #[error("altered; the signed tree has another hash for it")]
+    Altered,
+    /// The chain breaks after this record, and more than one record was changed.
+    #[error("altered, or the record after it: the chain breaks between them")]
+    Chain,
+    /// The chain holds, but the root is not the signed one.
+    #[error("from here up to index {} records were altered: their root is not the signed one", size.saturating_sub(1))]
+    Root {
+        /// The size of the checkpoint.
+        size: u64,
+    },
+    /// The time is before that of the record before.
+    #[error("its time lies before that of the record before it")]
+    Time,
+    /// The record lies beyond the last checkpoint.
+    #[error("not covered by any checkpoint")]
+    Unsigned,
+    /// A checkpoint after the last one met is not a good one.
+    #[error("not covered by a valid checkpoint: {0}")]
+    Checkpoint(#[from] CheckpointError),
+    /// The checkpoint after the last one met covers less than that.
+    #[error("not covered by a checkpoint: the next one is of size {size}, out of order")]
+    CheckpointOrder {
+        /// The size of the checkpoint.
+        size: u64,
+    },
+    /// The log is consistent in itself, but not with the checkpoint that was kept elsewhere.
+    #[error("from here up to index {} this is not the log whose checkpoint was kept", size.saturating_sub(1))]
+    Against {
+        /// The size of the checkpoint that was kept.
+        size: u64,
+    },
+}
+
+impl<N> Verifier<N>
+where
+    N: Iterator,
+    N::Item: AsRef<[u8]>,
+{
+    /// Begins at the first record. `notes` are the log's own checkpoints as stored, by ascending size, the latest last.
+    ///
+    /// # Errors
+    /// If the first note does not open under `key`.
+    pub fn new(key: VerifierKey, notes: impl IntoIterator<IntoIter = N>) -> Result<Self, Fault> {
+        let mut verifier = Self {
+            key,
+            notes: notes.into_iter(),
+            due: None,
+            against: None,
+            tip: None,
+            tree: Frontier::new(),
+            doubt: None,
+            last: None,
+            proven: 0,
+            checkpoints: 0,
+        };
+        verifier.due = verifier.next_checkpoint()?;
+        Ok(verifier)
+    }
+
+    /// Also asks that the log extends `kept`, a checkpoint of it that was kept outside.
+    #[must_use]
+    pub fn against(mut self, kept: Checkpoint) -> Self {
+        self.against = Some(kept);
+        self
+    }
+
+    /// Gives the store's own note of the last record's leaf hash. It is not trusted; it helps to name the record if it is
+    /// the last one that was altered.
+    #[must_use]
+    pub const fn with_tip(mut self, leaf: Hash) -> Self {
+        self.tip = Some(leaf);
+        self
+    }
+
+    /// The index that the next record must have.
+    pub fn next_index(&self) -> u64 {
+        self.last.as_ref().map_or(0, |(head, _)| head.index + 1)
+    }
+
+    /// Takes the next record: its bytes, and the index at which it was found (its key in the store, its line in an
+    /// export).
+    ///
+    /// # Errors
+    /// The first fault. The verification is over then.
+    pub fn feed(&mut self, index: u64, record: &[u8]) -> Result<(), Fault> {
+        let head = match self.admit(index, record) {
+            Ok(head) => head,
+            Err(fault) => {
+                // With two claimants there is no telling whose leaf should meet a checkpoint.
+                if fault.kind != FaultKind::Repeated {
+                    self.settle(None)?;
+                }
+                return Err(self.first(fault));
+            }
+        };
+        self.settle(Some(head.prev))?;
+        if self.due.is_none() {
+            return Err(self.first(self.fault(head.index, FaultKind::Unsigned)));
+        }
+        let before = self.last.map_or(head.time, |(last, _)| last.time);
+        if head.time < before && self.doubt.is_none() {
+            return Err(self.fault(head.index, FaultKind::Time));
+        }
+        self.last = Some((head, Hash::leaf(record)));
+        Ok(())
+    }
+
+    /// Ends the log after the records fed so far.
+    ///
+    /// # Errors
+    /// The first fault.
+    pub fn finish(mut self) -> Result<Report, Fault> {
+        let end = self.next_index();
+        let tip = self.proven_tip();
+        self.settle(tip)?;
+        let signed = self.due.iter().chain(&self.against).map(Checkpoint::size).max();
+        if let Some(size) = signed {
+            return Err(self.first(self.fault(end, FaultKind::Missing { size })));
+        }
+        if self.checkpoints == 0 || self.doubt.is_some() {
+            return Err(self.first(self.fault(0, FaultKind::Unsigned)));
+        }
+        Ok(Report {
+            records: end,
+            checkpoints: self.checkpoints,
+            root: self.tree.root(),
+            last_time: self.last.map(|(head, _)| head.time),
+        })
+    }
+
+    /// What can be said of a record by itself and its place.
+    fn admit(&self, index: u64, record: &[u8]) -> Result<Head, Fault> {
+        let expected = self.next_index();
+        if index > expected {
+            return Err(self.fault(expected, FaultKind::Missing { size: index + 1 }));
+        }
+        let head = Head::parse(record).map_err(|error| self.fault(expected, error.into()))?;
+        if index == expected && head.index == expected {
+            // Nothing comes before the first record; nobody else could say that its `prev` is wrong.
+            if expected == 0 && head.prev != Hash::ZERO {
+                return Err(self.fault(0, FaultKind::Altered));
+            }
+            return Ok(head);
+        }
+        // Two records that follow the same one: which of them was put in cannot be told.
+        let repeats = self.last.is_some_and(|(last, _)| last.index == head.index && last.prev == head.prev);
+        Err(if repeats {
+            self.fault(head.index, FaultKind::Repeated)
+        } else if index < expected {
+            self.fault(index, FaultKind::Repeated)
+        } else {
+            self.fault(expected, FaultKind::Index { found: head.index })
+        })
+    }
+
+    /// Takes the last record into the tree, given what the next one says its leaf is, and meets the checkpoints that
+    /// end there.
+    fn settle(&mut self, claimed: Option<Hash>) -> Result<(), Fault> {
+        if let Some((head, leaf)) = self.last {
+            let believed = claimed.unwrap_or(leaf);
+            match &mut self.doubt {
+                Some(doubt) => {
+                    doubt.if_this.push(believed, |_, _| ());
+                    doubt.if_next.push(believed, |_, _| ());
+                }
+                None => {
+                    let before = (believed != leaf).then(|| self.tree.clone());
+                    self.tree.push(leaf, |_, _| ());
+                    self.doubt = before.map(|mut tree| {
+                        tree.push(believed, |_, _| ());
+                        Doubt { at: head.index, if_this: tree, if_next: self.tree.clone() }
+                    });
+                }
+            }
+        }
+        let size = self.next_index();
+        while let Some(due) = self.due.take_if(|due| due.size() == size) {
+            self.meet(&due, claimed.is_some())?;
+            self.checkpoints += 1;
+            self.proven = size;
+            self.due = self.next_checkpoint()?;
+        }
+        if let Some(kept) = self.against.take_if(|kept| kept.size() == size)
+            && self.doubt.is_none()
+            && self.tree.root() != kept.root()
+        {
+            // The key signed two histories: nothing it signed proves anything.
+            return Err(Fault { index: 0, proven: 0, kind: FaultKind::Against { size } });
+        }
+        Ok(())
+    }
+
+    /// Compares the root. `spoken_for`: someone other than the last record itself says what its leaf is.
+    fn meet(&self, due: &Checkpoint, spoken_for: bool) -> Result<(), Fault> {
+        let size = due.size();
+        let Some(doubt) = &self.doubt else {
+            return if self.tree.root() == due.root() {
+                Ok(())
+            } else {
+                Err(self.fault(self.proven, FaultKind::Root { size }))
+            };
+        };
+        Err(if doubt.if_this.root() == due.root() {
+            self.fault(doubt.at, FaultKind::Altered)
+        } else if doubt.if_next.root() == due.root() || (doubt.at + 2 == size && !spoken_for) {
+            // Or by elimination: the one after is the last, so there is no tree to prove it by.
+            self.fault(doubt.at + 1, FaultKind::Altered)
+        } else {
+            self.fault(doubt.at, FaultKind::Chain)
+        })
+    }
+
+    /// The tip, if it is needed to name a culprit and can be right.
+    fn proven_tip(&self) -> Option<Hash> {
+        let (tip, due) = (self.tip?, self.due.as_ref()?);
+        if self.doubt.is_some() {
+            return Some(tip);
+        }
+        let mut tree = self.tree.clone();
+        tree.push(tip, |_, _| ());
+        (tree.size() == due.size() && tree.root() == due.root()).then_some(tip)
+    }
+
+    fn next_checkpoint(&mut self) -> Result<Option<Checkpoint>, Fault> {
+        let Some(note) = self.notes.next() else { return Ok(None) };
+        let checkpoint = Checkpoint::open(note.as_ref(), &self.key)
+            .map_err(|error| self.fault(self.proven, error.into()))?;
+        let size = checkpoint.size();
+        if size < self.proven {
+            return Err(self.fault(self.proven, FaultKind::CheckpointOrder { size }));
+        }
+        Ok(Some(checkpoint))
+    }
+
+    const fn fault(&self, index: u64, kind: FaultKind) -> Fault {
+        Fault { index, proven: self.proven, kind }
+    }
+
+    /// A break of the chain comes before whatever was found after it.
+    fn first(&self, fault: Fault) -> Fault {
+        match &self.doubt {
+            Some(doubt) => self.fault(doubt.at, FaultKind::Chain),
+            None => fault,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod vectors;

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
 use super::AuthnLimits;
 use super::issuer::{Issuer, KeySource, SetupError, SetupFault};
@@ -28,7 +28,8 @@ pub(super) struct Keyring {
     source: Source,
     current: ArcSwapOption<KeySet>,
     progress: watch::Sender<Progress>,
-    wanted: Notify,
+    /// The latest look that a caller asks for, counted as in [`Progress::started`].
+    wanted: watch::Sender<u64>,
     last_failure: Mutex<Option<String>>,
     refresh: Duration,
     max_stale: Duration,
@@ -82,7 +83,7 @@ impl Keyring {
             source: Source::new(issuer, limits.fetch_timeout)?,
             current: ArcSwapOption::new(first),
             progress: watch::Sender::new(Progress::default()),
-            wanted: Notify::new(),
+            wanted: watch::Sender::new(0),
             last_failure: Mutex::new(None),
             refresh: issuer.refresh,
             max_stale: issuer.max_stale,
@@ -151,24 +152,22 @@ impl Keyring {
     pub(super) async fn keep_fresh(&self) {
         self.expect_looks();
         let _kept = Kept(&self.progress);
+        let mut wishes = self.wanted.subscribe();
         let mut failures = 0_u32;
         loop {
             failures = if self.look().await { 0 } else { failures.saturating_add(1) };
-            self.rest(failures).await;
+            self.rest(failures, &mut wishes).await;
         }
     }
 
-    async fn rest(&self, failures: u32) {
+    async fn rest(&self, failures: u32, wishes: &mut watch::Receiver<u64>) {
         let until = Instant::now() + pause(self.refresh, self.gap, failures);
-        loop {
-            tokio::select! {
-                () = sleep_until(until) => return,
-                () = self.wanted.notified() => {
-                    // The wish may be older than the last look.
-                    if self.may_begin(&self.progress.borrow()) {
-                        return;
-                    }
-                }
+        while let Ok(Ok(())) = timeout_at(until, wishes.changed()).await {
+            // The last look may have granted the wish already, and the gap may forbid another.
+            let wanted = *wishes.borrow_and_update();
+            let progress = *self.progress.borrow();
+            if wanted > progress.started && self.may_begin(&progress) {
+                return;
             }
         }
     }
@@ -246,7 +245,7 @@ impl Patience<'_> {
                 if !self.keyring.may_begin(&now) {
                     return false;
                 }
-                self.keyring.wanted.notify_one();
+                self.keyring.wanted.send_modify(|wanted| *wanted = self.enough.max(*wanted));
             }
             match timeout_at(self.deadline, self.progress.changed()).await {
                 Ok(Ok(())) => {}
@@ -261,10 +260,7 @@ struct Kept<'a>(&'a watch::Sender<Progress>);
 
 impl Drop for Kept<'_> {
     fn drop(&mut self) {
-        self.0.send_modify(|progress| {
-            progress.kept = false;
-            progress.finished = progress.started;
-        });
+        self.0.send_modify(|progress| progress.kept = false);
     }
 }
 

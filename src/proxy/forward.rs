@@ -15,8 +15,8 @@ use super::cors::CorsAnswers;
 use super::headers::{self, IdentityHeaders};
 use super::respond;
 use super::upstream::{Pool, UpstreamSet};
-use crate::access::route::Preflights;
 use crate::access::Reason;
+use crate::access::route::Preflights;
 use crate::audit::journal::{OpenAllow, Passage, Permit};
 
 /// What stands behind the gate under one service's name.
@@ -180,8 +180,7 @@ fn assemble<B>(passage: &Passage, query: Option<&str>, headers: HeaderMap, body:
     *request.headers_mut() = headers;
     // A canonical path and a query that hyper has read always make a target; `/` would be a different one, so a
     // target that is somehow not valid goes out as `*`, which no service takes for a path.
-    *request.uri_mut() =
-        PathAndQuery::try_from(target).map_or_else(|_| Uri::from_static("*"), Uri::from);
+    *request.uri_mut() = PathAndQuery::try_from(target).map_or_else(|_| Uri::from_static("*"), Uri::from);
     request
 }
 

@@ -69,7 +69,12 @@ fn question<'a>(attempt: &Attempt, access: &'a Access, user: &'a str, roles: &'a
     question_of(access, attempt.client.ip, user, roles)
 }
 
-fn question_of<'a>(access: &'a Access, ip: std::net::IpAddr, user: &'a str, roles: &'a [String]) -> Question<'a> {
+fn question_of<'a>(
+    access: &'a Access,
+    ip: std::net::IpAddr,
+    user: &'a str,
+    roles: &'a [String],
+) -> Question<'a> {
     Question {
         user,
         roles,

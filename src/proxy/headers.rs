@@ -31,9 +31,12 @@ pub fn for_upstream(
     if wants_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    let chain = passage.client.by_proxy.then(|| forwarded_for(headers)).flatten();
-    let spoofable: Vec<HeaderName> =
-        headers.keys().filter(|name| is_ours_to_say(name, names, passage.client.by_proxy)).cloned().collect();
+    let chain = passage.client.via.and_then(|_| forwarded_for(headers));
+    let spoofable: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_ours_to_say(name, names, passage.client.via.is_some()))
+        .cloned()
+        .collect();
     for name in spoofable {
         headers.remove(name);
     }
@@ -250,11 +253,31 @@ mod tests {
     #[test]
     fn nothing_a_stranger_says_can_pass_for_the_gates_word() {
         let spoofs = [
-            "x-forwarded-for", "x-forwarded-uri", "x_forwarded_for", "x-forwarded.for", "x-forwarded", "forwarded",
-            "x-real-ip", "x_real_ip", "x-original-url", "x-rewrite-url", "x-envoy-original-path", "x-auth-user",
-            "x_auth_subject", "x-auth-subject", "x.auth.subject", "remote-roles", "remote_roles", "portcullis-record",
-            "portcullis-assertion", "x-request-id", "x-http-method-override", "x_http_method_override", "proxy",
-            "authorization", "x-forwarded-prefix",
+            "x-forwarded-for",
+            "x-forwarded-uri",
+            "x_forwarded_for",
+            "x-forwarded.for",
+            "x-forwarded",
+            "forwarded",
+            "x-real-ip",
+            "x_real_ip",
+            "x-original-url",
+            "x-rewrite-url",
+            "x-envoy-original-path",
+            "x-auth-user",
+            "x_auth_subject",
+            "x-auth-subject",
+            "x.auth.subject",
+            "remote-roles",
+            "remote_roles",
+            "portcullis-record",
+            "portcullis-assertion",
+            "x-request-id",
+            "x-http-method-override",
+            "x_http_method_override",
+            "proxy",
+            "authorization",
+            "x-forwarded-prefix",
         ];
         let fields: Vec<_> = spoofs.iter().map(|name| (*name, "SPOOF")).collect();
         let headers = sent(&fields, false, Identity::Anonymous);
@@ -271,7 +294,11 @@ mod tests {
     #[test]
     fn connection_cannot_nominate_the_gates_own_headers_away() {
         let headers = sent(
-            &[("connection", "close, X-Auth-Subject, x-secret, x-forwarded-for"), ("x-secret", "1"), ("te", "gzip, trailers")],
+            &[
+                ("connection", "close, X-Auth-Subject, x-secret, x-forwarded-for"),
+                ("x-secret", "1"),
+                ("te", "gzip, trailers"),
+            ],
             false,
             caller("user:alice", &["role:viewer", "role:a,b"]),
         );
@@ -297,7 +324,12 @@ mod tests {
     #[test]
     fn a_trusted_proxys_forwarding_headers_pass_and_nothing_else_of_its() {
         let headers = sent(
-            &[("x-forwarded-for", "203.0.113.9"), ("x-forwarded-proto", "http"), ("x_forwarded_for", "SPOOF"), ("x-auth-subject", "SPOOF")],
+            &[
+                ("x-forwarded-for", "203.0.113.9"),
+                ("x-forwarded-proto", "http"),
+                ("x_forwarded_for", "SPOOF"),
+                ("x-auth-subject", "SPOOF"),
+            ],
             true,
             caller("user:é", &[]),
         );

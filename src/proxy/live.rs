@@ -1,8 +1,10 @@
 //! What a request depends on, as one snapshot, and what was refused since.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use tokio::sync::Semaphore;
 
 use super::forward::Backends;
 use super::gate::Gate;
@@ -26,8 +28,8 @@ pub struct Live {
     pub backends: Arc<Backends>,
     /// Who may speak for a client.
     pub trusted: TrustedProxies,
-    /// The longest request target, bytes.
-    pub target_bytes: usize,
+    /// Bounds on what a stranger controls.
+    pub limits: Limits,
     /// Proves callers.
     pub authn: Arc<Authn>,
     /// Decides.
@@ -36,6 +38,27 @@ pub struct Live {
     pub epochs: Epochs,
     /// When the policy was loaded.
     pub policy_loaded: Timestamp,
+}
+
+/// Bounds on what a stranger may make the gate hold. Those of a connection are what they were when it began.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Most connections.
+    pub connections: usize,
+    /// Room for calls in flight.
+    pub in_flight: Arc<Semaphore>,
+    /// Longest request target, bytes.
+    pub target_bytes: usize,
+    /// Longest request head, bytes.
+    pub header_bytes: usize,
+    /// Most header fields.
+    pub headers: usize,
+    /// Longest TLS handshake.
+    pub handshake_timeout: Duration,
+    /// Longest wait for the first, or the next, request's head to arrive whole.
+    pub idle_timeout: Duration,
+    /// Most concurrent streams on an HTTP/2 connection.
+    pub h2_streams: u32,
 }
 
 /// The last loads that were refused while an older state went on serving; `None` once a load has succeeded since.
@@ -63,7 +86,7 @@ impl Live {
             Face::Front => &self.front,
             Face::Admin => &self.admin,
         };
-        ReadRules { routes, trusted: &self.trusted, target_bytes: self.target_bytes }
+        ReadRules { routes, trusted: &self.trusted, target_bytes: self.limits.target_bytes }
     }
 
     /// Who makes the call: proved, anonymous, or failed.

@@ -18,9 +18,6 @@ pub mod live;
 pub mod respond;
 pub mod upstream;
 
-use std::sync::Arc;
-
-use arc_swap::ArcSwap;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
@@ -42,7 +39,6 @@ pub enum Face {
 /// One worker's gate: three collaborators and nothing else.
 #[derive(Clone)]
 pub struct Proxy {
-    live: Arc<ArcSwap<Live>>,
     journal: Journal,
     upstreams: Upstreams,
     face: Face,
@@ -50,18 +46,18 @@ pub struct Proxy {
 
 impl Proxy {
     /// A gate for the listeners of one face on one worker.
-    pub fn new(live: Arc<ArcSwap<Live>>, journal: Journal, face: Face) -> Self {
-        Self { live, journal, upstreams: Upstreams::default(), face }
+    pub fn new(journal: Journal, face: Face) -> Self {
+        Self { journal, upstreams: Upstreams::default(), face }
     }
 
-    /// One call, from its head to the head of its answer. `fresh` is a number no other call has.
+    /// One call by one snapshot, from its head to the head of its answer. `fresh` is a number no other call has.
     pub async fn handle(
         &self,
+        live: &Live,
         request: Request<Incoming>,
         connection: &Connection,
         fresh: u128,
     ) -> Response<Body> {
-        let live = self.live.load_full();
         let (head, body) = request.into_parts();
 
         let attempt = Attempt::read(&head, connection, &live.read_rules(self.face), fresh);

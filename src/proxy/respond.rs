@@ -22,7 +22,8 @@ pub fn denied(denial: &Denial) -> Response<Body> {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
     if answer.status == StatusCode::METHOD_NOT_ALLOWED {
-        headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        headers
+            .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     }
     if answer.status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
@@ -78,7 +79,9 @@ struct Answer {
 fn denial_answer(reason: Reason, proved: bool) -> Answer {
     let plain = |status, title| Answer { status, title, challenge: None };
     match reason {
-        Reason::Malformed(Malformed::TargetTooLong) => plain(StatusCode::URI_TOO_LONG, "The target is too long"),
+        Reason::Malformed(Malformed::TargetTooLong) => {
+            plain(StatusCode::URI_TOO_LONG, "The target is too long")
+        }
         Reason::Malformed(Malformed::Expect) => {
             plain(StatusCode::EXPECTATION_FAILED, "The expectation cannot be met")
         }
@@ -100,7 +103,9 @@ fn denial_answer(reason: Reason, proved: bool) -> Answer {
             challenge: Some("Bearer realm=\"portcullis\""),
         },
         Reason::PolicyDeny | Reason::NoMatch => plain(StatusCode::FORBIDDEN, "The call is not allowed"),
-        Reason::PolicyTimeout => plain(StatusCode::SERVICE_UNAVAILABLE, "The call could not be decided in time"),
+        Reason::PolicyTimeout => {
+            plain(StatusCode::SERVICE_UNAVAILABLE, "The call could not be decided in time")
+        }
         // An allow's reasons never stand on a denial; should one, it is the gate's own fault.
         Reason::PolicyError | Reason::Internal | Reason::PolicyAllow | Reason::CorsPreflight => {
             plain(StatusCode::INTERNAL_SERVER_ERROR, "The call could not be decided")
@@ -147,7 +152,11 @@ mod tests {
             (Reason::Internal, true, 500, false),
         ] {
             let answer = denial_answer(reason, proved);
-            assert_eq!((answer.status.as_u16(), answer.challenge.is_some()), (status, challenged), "{reason:?}");
+            assert_eq!(
+                (answer.status.as_u16(), answer.challenge.is_some()),
+                (status, challenged),
+                "{reason:?}"
+            );
         }
     }
 }

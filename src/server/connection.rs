@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -15,36 +15,23 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::layers::{Path, Shared, serve};
+use super::drain::Drain;
+use super::layers::{Path, serve};
 use crate::access::Connection;
 use crate::proxy::Proxy;
-
-/// Bounds on what a stranger may make the gate hold, per connection.
-#[derive(Clone, Copy, Debug)]
-pub struct ConnectionLimits {
-    /// Longest request head, bytes.
-    pub header_bytes: usize,
-    /// Most header fields.
-    pub headers: usize,
-    /// Longest TLS handshake.
-    pub handshake_timeout: Duration,
-    /// Longest wait for the first, or the next, request's head to arrive whole.
-    pub idle_timeout: Duration,
-    /// Most concurrent HTTP/2 streams.
-    pub h2_streams: u32,
-}
+use crate::proxy::live::Live;
 
 /// What serving connections takes, on one worker.
 #[derive(Clone)]
 pub struct Host {
     /// The gate.
     pub proxy: Proxy,
-    /// What the layers share.
-    pub shared: Shared,
+    /// The snapshot that calls see.
+    pub live: Arc<ArcSwap<Live>>,
+    /// Going down.
+    pub drain: Drain,
     /// Numbers for calls.
     pub numbers: Rc<Numbers>,
-    /// Bounds.
-    pub limits: ConnectionLimits,
 }
 
 /// Serves `stream` until it ends, or until its calls in flight have ended after the drain began.
@@ -59,8 +46,8 @@ pub async fn serve_connection(
     let Some(tls) = tls else {
         return serve_http(host, stream, Connection { peer, tls: None }).await;
     };
-    let shaken = tokio::time::timeout(host.limits.handshake_timeout, TlsAcceptor::from(tls).accept(stream)).await;
-    match shaken {
+    let limit = host.live.load().limits.handshake_timeout;
+    match tokio::time::timeout(limit, TlsAcceptor::from(tls).accept(stream)).await {
         Ok(Ok(stream)) => {
             let version = stream.get_ref().1.protocol_version().and_then(|version| version.as_str());
             let connection = Connection { peer, tls: Some(version.unwrap_or("TLS")) };
@@ -76,7 +63,7 @@ async fn serve_http<S>(host: Host, stream: S, connection: Connection)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let limits = host.limits;
+    let limits = host.live.load().limits.clone();
     let mut builder = auto::Builder::new(LocalExecutor);
     builder
         .http1()
@@ -100,17 +87,18 @@ where
             heard.set(true);
             let path = Path {
                 proxy: host.proxy.clone(),
+                live: host.live.load_full(),
                 connection: connection.clone(),
                 fresh: host.numbers.next(),
             };
-            let shared = host.shared.clone();
-            async move { serve(&shared, path, request).await }
+            let drain = host.drain.clone();
+            async move { serve(&drain, path, request).await }
         })
     };
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
     // hyper's own timer starts only once it knows the protocol.
     let mut silence = pin!(tokio::time::sleep(limits.idle_timeout));
-    let mut drain = pin!(host.shared.drain.begun());
+    let mut drain = pin!(host.drain.begun());
     let mut draining = false;
     loop {
         tokio::select! {

@@ -49,9 +49,10 @@ impl Drain {
 
     /// Counts a connection; `None` if there are `limit` already.
     pub fn connection(&self, limit: usize) -> Option<OpenConnection> {
-        let counted = self.open.connections.fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| {
-            (open < limit).then_some(open + 1)
-        });
+        let counted = self
+            .open
+            .connections
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| (open < limit).then_some(open + 1));
         counted.is_ok().then(|| OpenConnection(Arc::clone(&self.open)))
     }
 

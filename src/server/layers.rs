@@ -16,31 +16,22 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
-use tokio::sync::Semaphore;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower::{Service, ServiceBuilder, ServiceExt};
 
 use super::drain::Drain;
 use crate::access::Connection;
 use crate::proxy::body::Body;
+use crate::proxy::live::Live;
 use crate::proxy::{Proxy, respond};
-
-/// What the layers share over all workers.
-#[derive(Clone)]
-pub struct Shared {
-    /// Going down.
-    pub drain: Drain,
-    /// Room for calls in flight.
-    pub in_flight: Arc<Semaphore>,
-}
 
 /// Serves one call on one connection, through every layer.
 pub async fn serve(
-    shared: &Shared,
+    drain: &Drain,
     path: Path,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    if shared.drain.has_begun() {
+    if drain.has_begun() {
         metrics::counter!("portcullis_shed_total", "cause" => "drain").increment(1);
         let mut response = respond::shed();
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -48,7 +39,7 @@ pub async fn serve(
     }
     let stack = ServiceBuilder::new()
         .load_shed()
-        .layer(GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&shared.in_flight)))
+        .layer(GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&path.live.limits.in_flight)))
         .service(path);
     let answer = AssertUnwindSafe(stack.oneshot(request)).catch_unwind().await;
     Ok(match answer {
@@ -70,6 +61,8 @@ pub async fn serve(
 pub struct Path {
     /// The gate.
     pub proxy: Proxy,
+    /// The snapshot this call sees.
+    pub live: Arc<Live>,
     /// The connection.
     pub connection: Connection,
     /// This call's number.
@@ -87,6 +80,8 @@ impl Service<Request<Incoming>> for Path {
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let path = self.clone();
-        Box::pin(async move { Ok(path.proxy.handle(request, &path.connection, path.fresh).await) })
+        Box::pin(
+            async move { Ok(path.proxy.handle(&path.live, request, &path.connection, path.fresh).await) },
+        )
     }
 }

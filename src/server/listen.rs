@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
@@ -11,6 +12,7 @@ use tokio::net::TcpListener;
 use super::drain::Drain;
 use super::worker::{Accepted, Worker};
 use crate::proxy::Face;
+use crate::proxy::live::Live;
 
 /// A socket that connections come in on.
 pub struct Listener {
@@ -62,7 +64,7 @@ impl Listener {
 
     /// Accepts until the drain begins, and deals each connection to the worker that has the fewest: with few
     /// connections no core idles while another is full, which the kernel's hashing of ports to sockets does not give.
-    pub async fn accept(self, workers: Vec<Worker>, drain: Drain, limit: usize) {
+    pub async fn accept(self, workers: Vec<Worker>, live: Arc<ArcSwap<Live>>, drain: Drain) {
         let mut begun = std::pin::pin!(drain.begun());
         loop {
             let accepted = tokio::select! {
@@ -79,7 +81,7 @@ impl Listener {
                     continue;
                 }
             };
-            let Some(open) = drain.connection(limit) else {
+            let Some(open) = drain.connection(live.load().limits.connections) else {
                 metrics::counter!("portcullis_shed_total", "cause" => "connections").increment(1);
                 continue;
             };

@@ -11,9 +11,8 @@ use rustls::ServerConfig;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
-use super::connection::{ConnectionLimits, Host, Numbers, serve_connection};
-use super::drain::OpenConnection;
-use super::layers::Shared;
+use super::connection::{Host, Numbers, serve_connection};
+use super::drain::{Drain, OpenConnection};
 use crate::audit::journal::Journal;
 use crate::proxy::live::Live;
 use crate::proxy::{Face, Proxy};
@@ -25,10 +24,8 @@ pub struct WorkerParts {
     pub live: Arc<ArcSwap<Live>>,
     /// The log.
     pub journal: Journal,
-    /// What the layers share.
-    pub shared: Shared,
-    /// Bounds on connections.
-    pub limits: ConnectionLimits,
+    /// Going down.
+    pub drain: Drain,
 }
 
 /// An accepted connection on its way to a worker.
@@ -91,10 +88,10 @@ async fn run(
 ) {
     let numbers = Rc::new(numbers);
     let host = |face| Host {
-        proxy: Proxy::new(Arc::clone(&parts.live), parts.journal.clone(), face),
-        shared: parts.shared.clone(),
+        proxy: Proxy::new(parts.journal.clone(), face),
+        live: Arc::clone(&parts.live),
+        drain: parts.drain.clone(),
         numbers: Rc::clone(&numbers),
-        limits: parts.limits,
     };
     let (front, admin) = (host(Face::Front), host(Face::Admin));
     while let Some(Accepted { stream, peer, tls, face, open }) = accepted.recv().await {
@@ -112,5 +109,5 @@ async fn run(
         });
     }
     // The acceptor is gone; what is in flight has until the drain's bound, which ends the process.
-    parts.shared.drain.finished(std::time::Duration::MAX).await;
+    parts.drain.finished(std::time::Duration::MAX).await;
 }

@@ -274,7 +274,7 @@ mod tests {
         let (name, rest) = vkey.split_once('+').unwrap();
         let (id, key) = rest.split_once('+').unwrap();
         let other = SigningKey::from_seed(origin(), &[8; 32]).verifier().to_string();
-        let other_key = other.rsplit_once('+').unwrap().1;
+        let other_key = other.splitn(3, '+').nth(2).unwrap();
         let typed_02 = STANDARD.encode([2; 33]);
         let table = [
             (format!("other+{id}+{key}"), VkeyError::Id),

@@ -22,14 +22,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
 use tokio::sync::oneshot;
 
-use self::queue::{Queue, Refused, Submission};
+use self::queue::{Effect, Queue, Refused, Submission};
 use self::reconcile::{ReconcileError, reconcile};
 use self::writer::Writer;
 use super::checkpoint::SigningKey;
-use super::hash::Hash;
-use super::record::{Body, ClientEntry, DecisionEntry, Event, OutcomeEntry, OutcomeResult, RequestEntry};
+use super::record::{
+    Body, ClientEntry, DecisionEntry, Epochs, Event, OutcomeEntry, OutcomeResult, RequestEntry,
+};
 use super::storage::Store;
 use crate::access::attempt::{RequestId, TraceContext};
 use crate::access::{Access, Attempt, Client, Decision, Identity, Reason};
@@ -53,15 +55,6 @@ pub struct JournalOptions {
     pub queue: usize,
     /// The longest a decision waits to be durable.
     pub timeout: Duration,
-}
-
-/// The two epochs every decision names: SHA-256 over policy and config as loaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Epochs {
-    /// Model and policy.
-    pub policy: Hash,
-    /// The checked settings.
-    pub config: Hash,
 }
 
 /// A decision that is durable.
@@ -156,7 +149,7 @@ impl From<Refused> for Unrecorded {
 
 impl Journal {
     /// Takes up the log in `store`: reconciles it, closes the allows a crash left open, and starts the writer's thread,
-    /// which ends after [`Journal::close`] or a failed write.
+    /// which ends after [`Journal::close`] or a failed write. `epochs` stand on the records it makes of its own.
     ///
     /// # Errors
     /// What makes the log unfit to grow; see [`ReconcileError`].
@@ -165,20 +158,23 @@ impl Journal {
         key: SigningKey,
         clock: Clock,
         options: JournalOptions,
+        epochs: Epochs,
     ) -> Result<(Self, JoinHandle<()>), ReconcileError> {
         let state = reconcile(&*store, &key)?;
         let shared = Arc::new(Shared {
-            origin: key.origin().into(),
+            origin: key.origin().as_str().into(),
             queue: Queue::new(options.queue),
             published: Published::default(),
             timeout: options.timeout,
         });
         let journal = Self(Arc::clone(&shared));
         for index in &state.open {
-            shared.queue.outcome(*index, Body::outcome(&OutcomeEntry::new(*index, OutcomeResult::Unknown)));
+            shared
+                .queue
+                .outcome(*index, Outcome::new(OutcomeResult::Unknown).body(*index, epochs, Duration::ZERO));
         }
         shared.published.set(state.frontier.size(), state.checkpoint.as_deref().unwrap_or_default());
-        let writer = Writer::new(store, key, clock, state, journal.clone());
+        let writer = Writer::new(store, key, clock, (state, epochs), journal.clone());
         let thread = std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || writer.run())
@@ -201,9 +197,12 @@ impl Journal {
         epochs: Epochs,
     ) -> Result<Recorded, Unrecorded> {
         let body = decision_body(&attempt, &identity, &decision, epochs);
-        let allow = matches!(decision, Decision::Allow(_));
+        let effect = match decision {
+            Decision::Allow(_) => Effect::Opens(epochs),
+            Decision::Deny(_) => Effect::None,
+        };
         let (wake, woken) = oneshot::channel();
-        self.0.queue.decision(body, allow, wake)?;
+        self.0.queue.decision(Submission { body, effect, wake: Some(wake) })?;
         let committed = match tokio::time::timeout(self.0.timeout, woken).await {
             Ok(Ok(committed)) => committed,
             // The writer dropped the waiter: its commit failed.
@@ -238,9 +237,10 @@ impl Journal {
     ///
     /// # Errors
     /// [`Unrecorded`], less the timeout.
-    pub async fn event(&self, event: &Event<'_>) -> Result<u64, Unrecorded> {
+    pub async fn event(&self, epochs: Epochs, event: &Event<'_>) -> Result<u64, Unrecorded> {
         let (wake, woken) = oneshot::channel();
-        self.0.queue.event(Body::event(event), wake)?;
+        let body = Body::event(&epochs, event);
+        self.0.queue.event(Submission { body, effect: Effect::None, wake: Some(wake) })?;
         woken.await.map(|committed| committed.index).map_err(|_| Unrecorded::Failed)
     }
 
@@ -269,34 +269,32 @@ impl Journal {
         Arc::clone(&self.0.published.note.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes no more records; the writer commits what waits, outcomes of allows still open as they come within
-    /// `grace`, and ends.
+    /// Takes no more decisions; the writer commits what waits and ends. Allows whose outcome comes later are closed at
+    /// the next start.
     pub fn close(&self) {
         self.0.queue.close();
     }
 }
 
 fn decision_body(attempt: &Attempt, identity: &Identity, decision: &Decision, epochs: Epochs) -> Body {
-    let query: Vec<&str> = attempt.query_names().collect();
-    let service = match &attempt.access {
-        Ok(access) => Some(&*access.route.service),
-        Err(refusal) => refusal.service.as_deref(),
-    };
+    let query: Vec<&[u8]> = attempt.query_names().map(str::as_bytes).collect();
+    let access = attempt.access.as_ref().ok();
+    let Client { ip, port, via, tls } = attempt.client;
     Body::decision(&DecisionEntry {
         decision,
-        policy: &epochs.policy,
-        config: &epochs.config,
+        epochs,
         identity,
-        client: ClientEntry { ip: attempt.client.ip, port: attempt.client.port, tls: attempt.client.tls },
+        client: ClientEntry { ip, port, via, tls },
         request: RequestEntry {
             id: attempt.id.as_str(),
-            service,
+            service: attempt.service(),
             method: attempt.method.as_str(),
-            host: attempt.host_text(),
-            path: attempt.path_text(),
+            host: attempt.host_bytes(),
+            path: access.map(|access| access.path.as_str()),
+            target: access.is_none().then(|| attempt.target.path().as_bytes()),
             query: &query,
-            user_agent: attempt.user_agent.as_ref().map(|value| value.as_bytes()),
-            trace_id: attempt.trace.trace_id(),
+            user_agent: attempt.user_agent.as_ref().map(HeaderValue::as_bytes),
+            trace_id: Some(attempt.trace.trace_id()),
         },
     })
 }
@@ -314,12 +312,13 @@ impl Permit {
 pub struct OpenAllow {
     journal: Journal,
     index: u64,
+    epochs: Epochs,
     started: Instant,
     outcome: Outcome,
 }
 
 /// What became of an allowed call, so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outcome {
     result: OutcomeResult,
     /// What went wrong, as one word.
@@ -333,9 +332,42 @@ pub struct Outcome {
     upstream: Option<Arc<str>>,
 }
 
+impl Outcome {
+    fn new(result: OutcomeResult) -> Self {
+        Self {
+            result,
+            detail: None,
+            status: None,
+            request_bytes: Arc::default(),
+            response_bytes: 0,
+            upstream: None,
+        }
+    }
+
+    fn body(&self, decision: u64, epochs: Epochs, duration: Duration) -> Body {
+        Body::outcome(&OutcomeEntry {
+            decision,
+            epochs,
+            result: self.result,
+            detail: self.detail,
+            status: self.status,
+            request_bytes: self.request_bytes.load(Ordering::Relaxed),
+            response_bytes: self.response_bytes,
+            duration,
+            upstream: self.upstream.as_deref(),
+        })
+    }
+}
+
 impl OpenAllow {
-    fn new(journal: Journal, index: u64) -> Self {
-        Self { journal, index, started: Instant::now(), outcome: Outcome::default() }
+    fn new(journal: Journal, index: u64, epochs: Epochs) -> Self {
+        Self {
+            journal,
+            index,
+            epochs,
+            started: Instant::now(),
+            outcome: Outcome::new(OutcomeResult::NotForwarded),
+        }
     }
 
     /// The call goes to `upstream` now: from here on it is `aborted` unless it ends otherwise.
@@ -364,17 +396,7 @@ impl OpenAllow {
 
 impl Drop for OpenAllow {
     fn drop(&mut self) {
-        let outcome = &self.outcome;
-        let body = Body::outcome(&OutcomeEntry {
-            decision: self.index,
-            result: outcome.result,
-            detail: outcome.detail,
-            status: outcome.status,
-            request_bytes: outcome.request_bytes.load(Ordering::Relaxed),
-            response_bytes: outcome.response_bytes,
-            duration: self.started.elapsed(),
-            upstream: outcome.upstream.as_deref(),
-        });
+        let body = self.outcome.body(self.index, self.epochs, self.started.elapsed());
         self.journal.0.queue.outcome(self.index, body);
     }
 }

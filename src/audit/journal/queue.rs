@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::Committed;
-use crate::audit::record::Body;
+use crate::audit::record::{Body, Epochs};
 
 /// One record to be.
 #[derive(Debug)]
@@ -27,8 +27,8 @@ pub struct Submission {
 pub enum Effect {
     /// Nothing.
     None,
-    /// It is an allow: it opens one.
-    Opens,
+    /// It is an allow, under these epochs: it opens one.
+    Opens(Epochs),
     /// It is the outcome of the decision at this index: it closes that one.
     Closes(u64),
 }
@@ -82,22 +82,16 @@ impl Queue {
     ///
     /// # Errors
     /// [`Refused`]: it was not submitted.
-    pub fn decision(
-        &self,
-        body: Body,
-        allow: bool,
-        wake: oneshot::Sender<Committed>,
-    ) -> Result<(), Refused> {
-        let effect = if allow { Effect::Opens } else { Effect::None };
-        self.urgent(Submission { body, effect, wake: Some(wake) }, self.limit)
+    pub fn decision(&self, submission: Submission) -> Result<(), Refused> {
+        self.urgent(submission, self.limit)
     }
 
     /// Submits an event of the gate's own; these have room that decisions do not take from them.
     ///
     /// # Errors
     /// [`Refused`]: it was not submitted.
-    pub fn event(&self, body: Body, wake: oneshot::Sender<Committed>) -> Result<(), Refused> {
-        self.urgent(Submission { body, effect: Effect::None, wake: Some(wake) }, self.limit + EVENT_ROOM)
+    pub fn event(&self, submission: Submission) -> Result<(), Refused> {
+        self.urgent(submission, self.limit + EVENT_ROOM)
     }
 
     /// Submits the outcome of the decision at `index`. After a failed commit it is dropped: the next start closes
@@ -107,7 +101,7 @@ impl Queue {
         if state.stage == Stage::Failed {
             return;
         }
-        state.bytes += body.len();
+        state.bytes += body.sealed_len();
         state.waiting.push(Submission { body, effect: Effect::Closes(index), wake: None });
         if state.outcome_since.is_none() {
             state.outcome_since = Some(Instant::now());
@@ -125,10 +119,10 @@ impl Queue {
             Stage::Closed => return Err(Refused::Closed),
             Stage::Failed => return Err(Refused::Failed),
         }
-        if state.urgent >= limit || state.bytes + submission.body.len() > MAX_BYTES {
+        if state.urgent >= limit || state.bytes + submission.body.sealed_len() > MAX_BYTES {
             return Err(Refused::Full);
         }
-        state.bytes += submission.body.len();
+        state.bytes += submission.body.sealed_len();
         state.waiting.push(submission);
         state.urgent += 1;
         if state.urgent == 1 {

@@ -1,12 +1,10 @@
 //! What a log must satisfy before it may grow again.
 
-use std::ops::ControlFlow;
-
-use crate::audit::checkpoint::{self, NoteError, SigningKey};
+use crate::audit::checkpoint::{Checkpoint, CheckpointError, SigningKey};
 use crate::audit::hash::Hash;
 use crate::audit::merkle::{Frontier, NodeId};
-use crate::audit::record::{Record, RecordError};
-use crate::audit::storage::{Store, StoreError, Walk};
+use crate::audit::record::{Head, RecordError};
+use crate::audit::storage::{Store, StoreError};
 use crate::clock::Timestamp;
 
 /// Where a log stands.
@@ -31,7 +29,9 @@ pub enum ReconcileError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// It belongs to another origin.
-    #[error("the log belongs to origin {found:?}, the config says {expected:?}; each origin has a log of its own")]
+    #[error(
+        "the log belongs to origin {found:?}, the config says {expected:?}; each origin has a log of its own"
+    )]
     Origin {
         /// The log's.
         found: String,
@@ -39,7 +39,9 @@ pub enum ReconcileError {
         expected: String,
     },
     /// It is signed with another key.
-    #[error("the log's verifier key is {found}, the configured signing key's is {expected}: not the key it was created with")]
+    #[error(
+        "the log's verifier key is {found}, the configured signing key's is {expected}: not the key it was created with"
+    )]
     Key {
         /// The log's.
         found: String,
@@ -48,7 +50,7 @@ pub enum ReconcileError {
     },
     /// Its latest checkpoint does not verify.
     #[error("the log's latest checkpoint does not verify: {0}")]
-    Checkpoint(#[from] NoteError),
+    Checkpoint(#[from] CheckpointError),
     /// It holds records and no checkpoint, or the reverse.
     #[error("the latest checkpoint covers {signed} records and the log holds {held}: it was cut or added to")]
     Size {
@@ -58,7 +60,9 @@ pub enum ReconcileError {
         held: u64,
     },
     /// The records do not hash to what was signed.
-    #[error("the log's records do not hash to its latest checkpoint of size {size}; run `portcullis audit verify` to find the first bad record")]
+    #[error(
+        "the log's records do not hash to its latest checkpoint of size {size}; run `portcullis audit verify` to find the first bad record"
+    )]
     Root {
         /// The checkpoint's size.
         size: u64,
@@ -85,22 +89,24 @@ pub enum ReconcileError {
 /// [`ReconcileError`]: the log is not as its last commit left it.
 pub fn reconcile(store: &dyn Store, key: &SigningKey) -> Result<LogState, ReconcileError> {
     let identity = store.identity()?;
-    if identity.origin != key.origin() {
-        return Err(ReconcileError::Origin { found: identity.origin, expected: key.origin().into() });
+    if identity.origin != key.origin().as_str() {
+        return Err(ReconcileError::Origin { found: identity.origin, expected: key.origin().to_string() });
     }
-    if identity.vkey != key.vkey() {
-        return Err(ReconcileError::Key { found: identity.vkey, expected: key.vkey() });
+    let verifier = key.verifier();
+    if identity.vkey != verifier.to_string() {
+        return Err(ReconcileError::Key { found: identity.vkey, expected: verifier.to_string() });
     }
     let held = store.last_index()?.map_or(0, |last| last + 1);
     let checkpoint = store.latest_checkpoint()?;
-    let signed = checkpoint.as_deref().map(|note| checkpoint::open(note, &key.verifier())).transpose()?;
-    let size = signed.as_ref().map_or(0, |signed| signed.size);
+    let signed =
+        checkpoint.as_deref().map(|note| Checkpoint::open(note.as_bytes(), &verifier)).transpose()?;
+    let size = signed.as_ref().map_or(0, Checkpoint::size);
     if size != held {
         return Err(ReconcileError::Size { signed: size, held });
     }
-    let frontier = rebuild(store, held)?;
+    let frontier = Frontier::rebuild(held, |id| fetch(store, id))?;
     if let Some(signed) = signed
-        && signed.root != frontier.root()
+        && signed.root() != frontier.root()
     {
         return Err(ReconcileError::Root { size });
     }
@@ -108,30 +114,18 @@ pub fn reconcile(store: &dyn Store, key: &SigningKey) -> Result<LogState, Reconc
         None => (Hash::ZERO, Timestamp::from_micros(i64::MIN)),
         Some(index) => {
             let bytes = store.record(index)?.ok_or(StoreError::Missing("record"))?;
-            let last = Record::parse(&bytes).map_err(|source| ReconcileError::Record { index, source })?;
-            (Hash::leaf(&bytes), last.time())
+            let last = Head::parse(&bytes).map_err(|source| ReconcileError::Record { index, source })?;
+            (Hash::leaf(&bytes), last.time)
         }
     };
     Ok(LogState { frontier, prev, last_time, open: store.open_allows()?, checkpoint })
 }
 
-/// The right edge of a tree over `size` records: for each stored level, the nodes that no higher stored node covers,
-/// then the leaves that no node covers.
-fn rebuild(store: &dyn Store, size: u64) -> Result<Frontier, ReconcileError> {
-    let mut frontier = Frontier::default();
-    for level in Frontier::stored_levels(size) {
-        let first = frontier.size() >> level;
-        for index in first..size >> level {
-            let node = store.node(NodeId { level, index })?.ok_or(StoreError::Missing("tree node"))?;
-            frontier.push_node(level, node);
-        }
+/// A leaf hash, from its record, or a stored node.
+fn fetch(store: &dyn Store, id: NodeId) -> Result<Hash, StoreError> {
+    if id.level > 0 {
+        return store.node(id)?.ok_or(StoreError::Missing("tree node"));
     }
-    let from = frontier.size();
-    if from < size {
-        store.scan(Walk::Up(from), &mut |_, bytes| {
-            frontier.push(Hash::leaf(bytes), |_, _| {});
-            ControlFlow::Continue(())
-        })?;
-    }
-    Ok(frontier)
+    let record = store.record(id.index)?.ok_or(StoreError::Missing("record"))?;
+    Ok(Hash::leaf(&record))
 }

@@ -9,7 +9,7 @@ use super::{Committed, Journal, OpenAllow};
 use crate::audit::checkpoint::SigningKey;
 use crate::audit::hash::Hash;
 use crate::audit::merkle::Frontier;
-use crate::audit::record::{self, Body, Event};
+use crate::audit::record::{self, Body, Epochs, Event};
 use crate::audit::storage::{Batch, Store, StoreError};
 use crate::clock::{Clock, Timestamp};
 
@@ -21,6 +21,7 @@ pub struct Writer {
     journal: Journal,
     frontier: Frontier,
     prev: Hash,
+    epochs: Epochs,
     last: Moment,
     kept: Option<Instant>,
     batch: Batch,
@@ -34,8 +35,14 @@ struct Moment {
 }
 
 impl Writer {
-    /// A writer that goes on from `state`.
-    pub fn new(store: Arc<dyn Store>, key: SigningKey, clock: Clock, state: LogState, journal: Journal) -> Self {
+    /// A writer that goes on from a log's state, under the epochs that its own records name.
+    pub fn new(
+        store: Arc<dyn Store>,
+        key: SigningKey,
+        clock: Clock,
+        (state, epochs): (LogState, Epochs),
+        journal: Journal,
+    ) -> Self {
         let last = Moment { wall: state.last_time.max(clock.now()), steady: Instant::now() };
         Self {
             store,
@@ -44,6 +51,7 @@ impl Writer {
             journal,
             frontier: state.frontier,
             prev: state.prev,
+            epochs,
             last,
             kept: None,
             batch: Batch::default(),
@@ -86,7 +94,10 @@ impl Writer {
             let index = self.append(time, &submission.body);
             match submission.effect {
                 Effect::None => {}
-                Effect::Opens => self.batch.opened.push(index),
+                Effect::Opens(epochs) => {
+                    self.epochs = epochs;
+                    self.batch.opened.push(index);
+                }
                 Effect::Closes(decision) => self.batch.closed.push(decision),
             }
         }
@@ -111,8 +122,10 @@ impl Writer {
         let own = size - first - taken.len() as u64;
         for (index, submission) in (first + own..).zip(taken.drain(..)) {
             let Some(wake) = submission.wake else { continue };
-            let open =
-                (submission.effect == Effect::Opens).then(|| OpenAllow::new(self.journal.clone(), index));
+            let open = match submission.effect {
+                Effect::Opens(epochs) => Some(OpenAllow::new(self.journal.clone(), index, epochs)),
+                Effect::None | Effect::Closes(_) => None,
+            };
             // Nobody may be waiting any more: then the open allow drops here and says `not_forwarded`.
             let _ = wake.send(Committed { index, open });
         }
@@ -122,8 +135,8 @@ impl Writer {
     /// Adds one record to batch, chain and tree; returns its index.
     fn append(&mut self, time: Timestamp, body: &Body) -> u64 {
         let index = self.batch.next_index();
-        let bytes = self.batch.push(|out| record::seal(index, &self.prev, time, body, out));
-        let leaf = Hash::leaf(bytes);
+        let prev = self.prev;
+        let leaf = self.batch.push(|out| record::seal(index, &prev, time, body, out));
         self.prev = leaf;
         let nodes = &mut self.batch.nodes;
         self.frontier.push(leaf, |id, hash| nodes.push((id, hash)));
@@ -138,7 +151,7 @@ impl Writer {
         let time = now.wall.max(self.last.wall);
         self.last = Moment { wall: time, steady: now.steady };
         if jump_us.unsigned_abs() > JUMP_US {
-            self.append(time, &Body::event(&Event::ClockJumped { jump_us }));
+            self.append(time, &Body::event(&self.epochs, &Event::ClockJumped { by_us: jump_us }));
         }
         time
     }

@@ -137,6 +137,24 @@ async fn a_thousand_unknown_keys_cause_one_look_in_each_gap() {
 }
 
 #[tokio::test]
+async fn one_call_causes_at_most_one_look_even_where_no_gap_is_configured() {
+    let signer = Signer::es256("k1");
+    let server = KeyServer::start(&key_set(&[&signer])).await;
+    let day = Duration::from_secs(86_400);
+    let limits = AuthnLimits { refresh_gap: Duration::ZERO, key_wait: day, ..AuthnLimits::default() };
+    let authn = Authn::new(vec![issuer(server.source())], limits, Clock::manual(at(NOW))).unwrap();
+    let authn = Arc::new(authn);
+    let _refresh = authn.spawn_refresh(std::future::pending());
+    caller(&authn, &signer.token(&claims("alice"))).await;
+    assert_eq!(server.requests(), 1);
+    let stranger = Signer::es256("x").token(&claims("a"));
+    let call = authn.identify_token(&stranger);
+    let fault = tokio::time::timeout(Duration::from_secs(10), call).await;
+    assert!(matches!(fault, Ok(Identity::Failed(UnknownKey))), "{fault:?}");
+    assert_eq!(server.requests(), 2);
+}
+
+#[tokio::test]
 async fn old_keys_go_on_while_the_issuer_is_away_and_then_no_longer() {
     let signer = Signer::es256("k1");
     let server = KeyServer::start(&key_set(&[&signer])).await;
@@ -313,7 +331,7 @@ async fn refreshing_ends_when_told_and_lets_go_whoever_waits() {
     let signer = Signer::es256("k1");
     let server = KeyServer::start(&key_set(&[&signer])).await;
     server.hold();
-    let Live { authn, stop, task, .. } = Live::start_unready(&server);
+    let Live { authn, clock, stop, task } = Live::start_unready(&server);
     while server.requests() == 0 {
         yield_now().await;
     }
@@ -324,6 +342,11 @@ async fn refreshing_ends_when_told_and_lets_go_whoever_waits() {
     });
     assert_eq!(fault, KeysUnavailable);
     ended.unwrap();
+    // Nobody would look any more, so the next call does not wait at all.
+    clock.set(at(NOW + 10));
+    let next = authn.identify_token(&token);
+    let next = tokio::time::timeout(Duration::from_secs(10), next).await;
+    assert!(matches!(next, Ok(Identity::Failed(KeysUnavailable))), "{next:?}");
 }
 
 #[tokio::test]

@@ -1,0 +1,272 @@
+//! Settings to the objects that serve: here the config's words end.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::Router;
+use http::Uri;
+use rustls::ServerConfig;
+use rustls::sign::SingleCertAndKey;
+use tokio::sync::Semaphore;
+
+use crate::access::attempt::TrustedProxies;
+use crate::access::path::Tolerance;
+use crate::access::route::{HostPattern, Preflights, Route, Routes};
+use crate::audit::record::Epochs;
+use crate::authn::{self, Authn, AuthnLimits, SetupError};
+use crate::clock::{Clock, Timestamp};
+use crate::config::settings::{self, CorsOrigins, Settings};
+use crate::net::{ClientTls, Dialer, Endpoint, EndpointError, Roots, TlsError, pem};
+use crate::policy::{LoadError, PathForms, Policy, Sources};
+use crate::proxy::cors::CorsAnswers;
+use crate::proxy::forward::{Backend, Backends, Target};
+use crate::proxy::gate::Gate;
+use crate::proxy::headers::IdentityHeaders;
+use crate::proxy::live::{Limits, Live};
+use crate::proxy::upstream::{Upstream, UpstreamSet};
+
+use super::StartError;
+
+/// Why settings that hold by themselves cannot be served by.
+#[derive(Debug, thiserror::Error)]
+pub enum AssembleError {
+    /// The policy does not load.
+    #[error("{0}")]
+    Policy(#[from] LoadError),
+    /// An issuer's keys or their source do not hold.
+    #[error(transparent)]
+    Issuers(#[from] SetupError),
+    /// A service's upstream cannot be dialled.
+    #[error("service {service:?}: upstream {upstream}: {source}")]
+    Upstream {
+        /// The service.
+        service: String,
+        /// The upstream's URL.
+        upstream: String,
+        /// Why.
+        source: EndpointError,
+    },
+    /// A service's authorities cannot be trusted.
+    #[error("service {service:?}: {source}")]
+    Trust {
+        /// The service.
+        service: String,
+        /// Why.
+        source: TlsError,
+    },
+}
+
+/// Everything a snapshot needs but the admin API, which needs the snapshot.
+pub struct Parts {
+    /// What every decision will name.
+    pub epochs: Epochs,
+    front: Routes,
+    backends: HashMap<Arc<str>, Backend>,
+    identity_headers: IdentityHeaders,
+    trusted: TrustedProxies,
+    limits: Limits,
+    authn: Arc<Authn>,
+    gate: Gate,
+    loaded: Timestamp,
+}
+
+/// Loads policy, keys and certificates, and makes the objects that serve by `settings`. Reads files, so it may block.
+///
+/// # Errors
+/// [`AssembleError`]: the first thing that does not hold.
+pub fn assemble(settings: &Settings, clock: &Clock) -> Result<Parts, AssembleError> {
+    let policy = Policy::load(&sources(settings))?;
+    let authn = Authn::new(issuers(settings), authn_limits(&settings.identity), clock.clone())?;
+    let backends = settings
+        .services
+        .iter()
+        .map(|service| Ok((Arc::clone(&service.route.service), backend(service)?)))
+        .collect::<Result<HashMap<_, _>, AssembleError>>()?;
+    Ok(Parts {
+        epochs: Epochs { policy: policy.epoch(), config: settings.epoch() },
+        front: Routes::new(settings.services.iter().map(|service| service.route.clone())),
+        backends,
+        identity_headers: IdentityHeaders {
+            subject: settings.identity.subject_header.clone(),
+            roles: settings.identity.roles_header.clone(),
+        },
+        trusted: TrustedProxies::new(settings.server.trusted_proxies.clone()),
+        limits: limits(&settings.limits),
+        authn: Arc::new(authn),
+        gate: Gate::new(Arc::new(policy), settings.policy.timeout),
+        loaded: clock.now(),
+    })
+}
+
+impl Parts {
+    /// How many rows and role links the policy has.
+    pub fn rows(&self) -> u64 {
+        let counts = self.gate.policy().counts();
+        counts.rules as u64 + counts.links as u64
+    }
+
+    /// The snapshot, with `admin` as the service of that name.
+    pub fn into_live(mut self, admin: Router) -> Live {
+        self.backends.insert(ADMIN.into(), admin_backend(admin));
+        Live {
+            front: self.front,
+            admin: Routes::new([admin_route()]),
+            backends: Arc::new(Backends {
+                by_service: self.backends,
+                identity_headers: self.identity_headers,
+            }),
+            trusted: self.trusted,
+            limits: self.limits,
+            authn: self.authn,
+            gate: self.gate,
+            epochs: self.epochs,
+            policy_loaded: self.loaded,
+        }
+    }
+}
+
+/// The policy's files and what paths may look like.
+pub fn sources(settings: &Settings) -> Sources {
+    let tolerated = |kind| settings.services.iter().any(|service| service.route.tolerance.covers(kind));
+    Sources {
+        model: settings.policy.model.clone(),
+        policies: settings.policy.files.clone(),
+        forms: PathForms {
+            encoded_slash: tolerated(Tolerance::ENCODED_SLASH),
+            encoded_percent: tolerated(Tolerance::ENCODED_PERCENT),
+            semicolon: tolerated(Tolerance::SEMICOLON),
+            ..PathForms::default()
+        },
+    }
+}
+
+/// A listener's TLS: HTTP/2 and HTTP/1.1 by ALPN.
+///
+/// # Errors
+/// The certificate or key does not hold.
+pub fn server_tls(tls: Option<&settings::Tls>) -> Result<Option<Arc<ServerConfig>>, StartError> {
+    let Some(tls) = tls else { return Ok(None) };
+    let certified = pem::certified_key(&tls.cert, &tls.key)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Some(Arc::new(config)))
+}
+
+fn issuers(settings: &Settings) -> Vec<authn::Issuer> {
+    let algorithm = |algorithm: &settings::Algorithm| authn::Algorithm::parse(algorithm.as_str());
+    settings
+        .issuers
+        .iter()
+        .map(|issuer| authn::Issuer {
+            name: issuer.name.clone(),
+            issuer: issuer.issuer.clone(),
+            audiences: issuer.audience.clone(),
+            algorithms: issuer.algorithms.iter().filter_map(algorithm).collect(),
+            keys: match &issuer.keys {
+                settings::KeySource::File(path) => authn::KeySource::File(path.clone()),
+                settings::KeySource::Url { url, ca_file } => {
+                    authn::KeySource::Url { url: url.clone(), ca_file: ca_file.clone() }
+                }
+            },
+            refresh: issuer.refresh,
+            max_stale: issuer.max_stale,
+            subject_claim: issuer.subject_claim.join("."),
+            roles_claim: issuer.roles_claim.join("."),
+            roles: issuer.roles.clone(),
+            primary: issuer.primary,
+        })
+        .collect()
+}
+
+fn authn_limits(identity: &settings::Identity) -> AuthnLimits {
+    AuthnLimits { leeway: identity.leeway, remember: identity.remember, ..AuthnLimits::default() }
+}
+
+fn limits(limits: &settings::Limits) -> Limits {
+    Limits {
+        connections: limits.connections,
+        in_flight: Arc::new(Semaphore::new(limits.in_flight)),
+        target_bytes: limits.target_bytes,
+        header_bytes: limits.header_bytes,
+        headers: limits.headers,
+        handshake_timeout: limits.header_timeout,
+        idle_timeout: limits.idle_timeout,
+        h2_streams: limits.h2_streams,
+    }
+}
+
+fn backend(service: &settings::Service) -> Result<Backend, AssembleError> {
+    let name = || service.route.service.to_string();
+    let tls = if service.upstreams.iter().any(|upstream| upstream.tls) {
+        let roots = service.ca_file.as_deref().map_or(Roots::Native, Roots::File);
+        let tls = ClientTls::new(roots, &[b"http/1.1"])
+            .map_err(|source| AssembleError::Trust { service: name(), source })?;
+        Some(tls)
+    } else {
+        None
+    };
+    let upstreams = service
+        .upstreams
+        .iter()
+        .map(|upstream| {
+            let url = upstream.to_string();
+            let failed = |source| AssembleError::Upstream { service: name(), upstream: url.clone(), source };
+            let parsed: Uri = url.parse().map_err(|_| failed(EndpointError::Host))?;
+            let endpoint = Endpoint::of(&parsed).map_err(failed)?;
+            let dialer = Dialer::new(endpoint, tls.as_ref(), service.timeouts.connect).map_err(failed)?;
+            Ok(Arc::new(Upstream { name: url.into(), dialer, keep: service.timeouts.idle }))
+        })
+        .collect::<Result<_, AssembleError>>()?;
+    Ok(Backend {
+        target: Target::Upstreams(UpstreamSet::new(upstreams)),
+        max_body: service.max_body.unwrap_or(u64::MAX),
+        head_timeout: service.timeouts.head,
+        idle_timeout: service.timeouts.idle,
+        forward_authorization: service.forward_authorization,
+        cors: service.cors.as_ref().map(cors),
+    })
+}
+
+fn cors(cors: &settings::Cors) -> CorsAnswers {
+    CorsAnswers {
+        origins: match &cors.origins {
+            CorsOrigins::Any => vec!["*".into()],
+            CorsOrigins::Listed(origins) => origins.clone(),
+        },
+        methods: cors.methods.iter().map(ToString::to_string).collect(),
+        headers: cors.headers.iter().map(ToString::to_string).collect(),
+        max_age: cors.max_age,
+        credentials: cors.credentials,
+    }
+}
+
+fn admin_route() -> Route {
+    Route {
+        service: ADMIN.into(),
+        hosts: vec![HostPattern::Any],
+        prefix: "/".into(),
+        rewrite: None,
+        tolerance: Tolerance::default(),
+        preflights: Preflights::Off,
+    }
+}
+
+fn admin_backend(router: Router) -> Backend {
+    Backend {
+        target: Target::Admin(router),
+        max_body: 1 << 20,
+        head_timeout: ADMIN_TIMEOUT,
+        idle_timeout: ADMIN_TIMEOUT,
+        forward_authorization: false,
+        cors: None,
+    }
+}
+
+/// The admin API's service name.
+const ADMIN: &str = "admin";
+
+const ADMIN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
