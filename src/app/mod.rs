@@ -25,6 +25,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
+pub use self::check::{CheckError, check};
+pub use self::log::create_log;
+
 use self::assemble::{AssembleError, assemble, server_tls};
 use self::log::LogError;
 use self::reload::Reloader;
