@@ -5,6 +5,7 @@
 //! | [`listen`] | sockets, and the acceptor that deals connections to workers |
 //! | [`worker`] | one thread and one runtime per core |
 //! | [`connection`] | TLS and HTTP on one connection |
+//! | [`pace`] | how long a connection may keep the gate waiting |
 //! | [`layers`] | what stands around the path of a request, in one list |
 //! | [`health`] | `/livez`, `/readyz`, `/metrics` |
 //! | [`drain`] | going down in order |
@@ -14,4 +15,5 @@ pub mod drain;
 pub mod health;
 pub mod layers;
 pub mod listen;
+pub mod pace;
 pub mod worker;
