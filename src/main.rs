@@ -1,5 +1,23 @@
 //! The `portcullis` command.
 
-fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use portcullis::cli::{self, AuditCommand, Cli, Command};
+
+fn main() -> ExitCode {
+    let ran = match Cli::parse().command {
+        Command::Init(args) => cli::init::run(&args),
+        Command::Serve(args) => cli::serve::run(args),
+        Command::Check(args) => cli::check::run(&args),
+        Command::Demo(args) => cli::demo::run(&args),
+        Command::Keygen(args) => cli::keygen::run(&args),
+        Command::Token(args) => cli::token::run(&args),
+        Command::Audit(AuditCommand::Create(args)) => cli::audit::create::run(&args),
+        Command::Audit(AuditCommand::Verify(args)) => cli::audit::verify::run(&args),
+        Command::Audit(AuditCommand::List(args)) => cli::audit::list::run(&args),
+        Command::Audit(AuditCommand::Show(args)) => cli::audit::show::run(&args),
+        Command::Audit(AuditCommand::Export(args)) => cli::audit::export::run(&args),
+    };
+    cli::exit(ran)
 }

@@ -1,1 +1,156 @@
-//! To come.
+//! The command line: what can be typed, and what comes of it.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | this one | the commands, and their exit codes |
+//! | [`init`] | a directory that is ready to serve |
+//! | [`serve`], [`check`] | the gate; its config, proved |
+//! | [`demo`] | the whole gate, shown at work |
+//! | [`keygen`], [`token`] | a log's signing key; development tokens |
+//! | [`audit`] | create, verify, list, show and export a log |
+//! | `dev` | the development issuer: its key, key set and tokens |
+//! | `files` | files made once, and the config template |
+//! | `out` | colour, columns, words for sizes and times |
+//!
+//! Invariants:
+//! 1. What a script may read goes to stdout, everything else to stderr.
+//! 2. No file is ever overwritten. Files with secrets are made with mode 0600.
+//! 3. No command changes or deletes a record.
+
+#![allow(clippy::print_stdout)] // printing is what commands do
+
+pub mod audit;
+pub mod check;
+pub mod demo;
+mod dev;
+mod files;
+pub mod init;
+pub mod keygen;
+mod out;
+pub mod serve;
+pub mod token;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// An authorizing reverse proxy with a built-in, tamper-evident audit log.
+///
+/// Portcullis stands in front of your services. It works out who is calling, asks your Casbin policy whether the call
+/// may go through, writes that decision into a log on disk, and only then forwards the call.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, propagate_version = true, after_help = AFTER_HELP, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Everything `portcullis` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a directory that is ready to serve: config, keys, policies, log, development tokens
+    Init(init::Args),
+    /// Run the gate until SIGTERM or Ctrl-C; SIGHUP reloads
+    Serve(serve::Args),
+    /// Prove a config and the files it names; start nothing
+    Check(check::Args),
+    /// Show the whole gate at work on this machine, offline, in a temporary directory
+    Demo(demo::Args),
+    /// Make the key that signs a log's checkpoints, and print its verifier key
+    Keygen(keygen::Args),
+    /// Sign a token for development with a key of your own
+    Token(token::Args),
+    /// Create, verify and read the audit log
+    #[command(subcommand, after_help = audit::AFTER_HELP)]
+    Audit(AuditCommand),
+}
+
+/// What can be done with a log. Nothing here changes a record.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Create the log of a config, once
+    Create(audit::create::Args),
+    /// Check every record, the chain, the tree and all signatures; name the first bad index
+    Verify(audit::verify::Args),
+    /// List records by filter, newest first
+    List(audit::list::Args),
+    /// Show one record
+    Show(audit::show::Args),
+    /// Write all records to a file, exactly as stored, for somebody else to verify
+    Export(audit::export::Args),
+}
+
+/// What came of a command that could do its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All is well.
+    Fine,
+    /// What was to be checked does not hold.
+    DoesNotHold,
+}
+
+/// The exit code for what a command returned: 0 fine, 1 the thing checked does not hold, 2 wrong use or unreadable
+/// input. Errors are told on stderr.
+#[allow(clippy::print_stderr)]
+pub fn exit(ran: anyhow::Result<Outcome>) -> ExitCode {
+    match ran {
+        Ok(Outcome::Fine) => ExitCode::SUCCESS,
+        Ok(Outcome::DoesNotHold) => ExitCode::from(1),
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("portcullis: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether the reader of our output has had enough, as `head` does.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
+const AFTER_HELP: &str = "\
+Begin here:
+  portcullis demo                                   see it work, in under a minute
+  portcullis init gate                              make a directory that is ready to serve
+  portcullis serve --config gate/portcullis.toml    serve it
+  portcullis audit verify --config gate/portcullis.toml
+
+Exit codes: 0 fine, 1 the thing checked does not hold, 2 wrong use or unreadable input.
+`portcullis help COMMAND` tells more about each.";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_examples_and_says_what_it_does() {
+        fn walk(command: &clap::Command) {
+            for sub in command.get_subcommands() {
+                assert!(sub.get_about().is_some(), "{} has no purpose", sub.get_name());
+                let after = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(after.contains("Example"), "{} has no examples", sub.get_name());
+                assert!(after.contains("Exit codes: 0 "), "{} says no exit codes", sub.get_name());
+                walk(sub);
+            }
+        }
+        walk(&Cli::command());
+    }
+
+    #[test]
+    fn a_reader_who_has_had_enough_is_no_error() {
+        let broken = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        assert!(is_broken_pipe(&anyhow::Error::from(broken).context("writing")));
+        assert!(!is_broken_pipe(&anyhow::anyhow!("broken pipe")));
+    }
+}

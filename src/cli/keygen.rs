@@ -1,0 +1,42 @@
+//! `portcullis keygen`.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+use super::{Outcome, files};
+use crate::audit::checkpoint::{Origin, SigningKey};
+
+/// Makes a log's signing key.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Args {
+    /// The log's name, signed into every checkpoint: a host name you own and a path
+    #[arg(long, value_name = "ORIGIN")]
+    origin: String,
+    /// The file to make: the private key, PKCS#8 PEM, mode 0600
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// Makes the key and prints the verifier key.
+///
+/// # Errors
+/// If the origin cannot name a log, or the file is there already or cannot be made.
+pub fn run(args: &Args) -> Result<Outcome> {
+    let origin = Origin::parse(&args.origin).context("--origin")?;
+    let key = SigningKey::generate(origin)?;
+    files::write_secret(&args.out, key.to_pkcs8_pem()?.as_bytes())?;
+    writeln!(std::io::stdout(), "{}", key.verifier())?;
+    Ok(Outcome::Fine)
+}
+
+const AFTER_HELP: &str = "\
+The verifier key (vkey, C2SP signed-note) goes to stdout. It is public: give it to whoever shall verify the log, by a
+way that the log's operator cannot change. A file that is there is never overwritten.
+
+Example:
+  portcullis keygen --origin portcullis.example.com/gate-1 --out keys/log.pem > keys/log.vkey
+
+Exit codes: 0 made, 2 the origin cannot name a log, or the file cannot be made.";
