@@ -63,11 +63,10 @@ impl Case {
 
     fn parse(line: u32, content: &str) -> Result<Self, CasesError> {
         let columns: Vec<&str> = content.split_whitespace().collect();
-        let (&[answer, user, roles, service, method, path], ip) = (match columns.as_slice() {
-            [first @ .., ip] if columns.len() == 7 => (first.try_into(), Some(*ip)),
-            all => (all.try_into(), None),
-        }) else {
-            return Err(CasesError::Columns(line));
+        let (answer, user, roles, service, method, path, ip) = match *columns.as_slice() {
+            [answer, user, roles, service, method, path] => (answer, user, roles, service, method, path, None),
+            [answer, user, roles, service, method, path, ip] => (answer, user, roles, service, method, path, Some(ip)),
+            _ => return Err(CasesError::Columns(line)),
         };
         let allow = match answer {
             "allow" => true,

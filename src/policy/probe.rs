@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use casbin::{CoreApi, Enforcer, Model};
+use casbin::{CoreApi, Enforcer};
 
 use super::asking;
 use super::decide::{EvaluationError, Policy, Question, Verdict};
