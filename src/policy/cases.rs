@@ -64,8 +64,12 @@ impl Case {
     fn parse(line: u32, content: &str) -> Result<Self, CasesError> {
         let columns: Vec<&str> = content.split_whitespace().collect();
         let (answer, user, roles, service, method, path, ip) = match *columns.as_slice() {
-            [answer, user, roles, service, method, path] => (answer, user, roles, service, method, path, None),
-            [answer, user, roles, service, method, path, ip] => (answer, user, roles, service, method, path, Some(ip)),
+            [answer, user, roles, service, method, path] => {
+                (answer, user, roles, service, method, path, None)
+            }
+            [answer, user, roles, service, method, path, ip] => {
+                (answer, user, roles, service, method, path, Some(ip))
+            }
             _ => return Err(CasesError::Columns(line)),
         };
         let allow = match answer {
