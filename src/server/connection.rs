@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::drain::Drain;
+use super::faults::{Fault, Faults};
 use super::layers::{Path, serve};
 use super::pace::{Pace, Paced};
 use crate::access::Connection;
@@ -34,6 +35,8 @@ pub struct Host {
     pub live: Arc<ArcSwap<Live>>,
     /// Going down.
     pub drain: Drain,
+    /// Where faults are counted.
+    pub faults: Faults,
     /// Numbers for calls.
     pub numbers: Rc<Numbers>,
 }
@@ -58,7 +61,7 @@ pub async fn serve_connection(
             serve_http(host, stream, connection).await;
         }
         Ok(Err(_)) | Err(_) => {
-            fault("tls_handshake");
+            host.faults.count(Fault::TlsHandshake);
         }
     }
 }
@@ -97,11 +100,11 @@ where
             ended = &mut serving => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "a connection ended in error");
-                    fault("http");
+                    host.faults.count(Fault::Http);
                 }
                 return;
             }
-            () = &mut overrun => return,
+            () = &mut overrun => return host.faults.count(Fault::Overrun),
             () = &mut drain, if !draining => {
                 draining = true;
                 serving.as_mut().graceful_shutdown();
@@ -129,10 +132,6 @@ fn http(limits: &Limits) -> auto::Builder<LocalExecutor> {
         .keep_alive_interval(limits.idle_timeout)
         .keep_alive_timeout(limits.header_timeout);
     builder
-}
-
-fn fault(kind: &'static str) {
-    metrics::counter!("portcullis_connection_faults_total", "kind" => kind).increment(1);
 }
 
 /// Runs hyper's own tasks on the worker they belong to.
