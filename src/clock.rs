@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_timestamp_prints_six_decimals_in_utc_and_reads_back() {
-        for micros in [0, 1, -1, 999_999, 1_700_000_000_123_456, 253_402_300_799_000_000] {
+        for micros in [0, 1, -1, 999_999, 1_700_000_000_123_456, 253_402_207_200_000_000] {
             let text = Timestamp::from_micros(micros).to_string();
             assert_eq!(text.len(), 27, "{text}");
             assert!(text.ends_with('Z'));

@@ -118,14 +118,11 @@ impl Filter {
 }
 
 fn has_principal(record: &Record<'_>, subject: &str) -> bool {
-    let Some(principals) = record.value(&["identity", "principals"]).and_then(|value| value.as_array())
-    else {
-        return false;
-    };
-    principals
-        .iter()
-        .filter_map(|principal| principal.as_str())
-        .any(|principal| principal == subject || principal.strip_prefix("user:") == Some(subject))
+    let user = record.text(&["identity", "user"]);
+    let roles = record.value(&["identity", "roles"]).and_then(|roles| roles.as_array());
+    user == Some(subject)
+        || user.and_then(|user| user.strip_prefix("user:")) == Some(subject)
+        || roles.into_iter().flatten().any(|role| role.as_str() == Some(subject))
 }
 
 /// Most records one page looks at.

@@ -132,7 +132,7 @@ impl<'e> Variable<'e> {
                     items.get_mut(*index).ok_or(Fault::VariableName)?
                 }
                 (Value::List(_), Step::Key(_)) => {
-                    return Err(Fault::VariableIndex { next: variable_of(&format!("{whole}[0]")) });
+                    return Err(Fault::VariableNumber { first: variable_of(&format!("{whole}[0]")) });
                 }
                 (Value::Flag(_) | Value::Number(_) | Value::Text(_) | Value::Other(_), _) => {
                     return Err(Fault::VariablePart { whole: variable_of(&whole) });

@@ -1,6 +1,6 @@
 //! The settings in canonical form, which the config epoch is the hash of.
 //!
-//! One line per setting, `key = value`, in a fixed order. Texts are JSON strings, durations whole milliseconds, sizes
+//! One line per setting, `key = value`, in a fixed order, each table under its name. Texts are JSON strings, durations whole milliseconds, sizes
 //! bytes; what has no order of its own (hosts, roles, networks, services) is sorted; paths are as from the config
 //! file's directory, so that a configuration moved with its files keeps its epoch. Each struct is taken apart by all
 //! of its fields, so a setting that is left out here does not compile.
@@ -33,7 +33,7 @@ pub(super) fn canonical(settings: &Settings) -> String {
         files: _,
         dir,
     } = settings;
-    let mut out = Lines { text: String::from("portcullis config v1\n"), table: String::new(), dir };
+    let mut out = Lines { text: String::from("portcullis config v1\n"), dir };
     server_lines(server, &mut out);
     admin_lines(admin, health, &mut out);
     log_lines(log, &mut out);
@@ -231,21 +231,19 @@ fn limit_lines(limits: &Limits, Logging { level, format }: &Logging, out: &mut L
 
 struct Lines<'s> {
     text: String,
-    table: String,
     dir: &'s Path,
 }
 
 impl Lines<'_> {
     /// Begins a table: an empty one differs from none.
     fn table(&mut self, name: &str) {
-        name.clone_into(&mut self.table);
+        // Writing to a String cannot fail.
         let _ = writeln!(self.text, "[{name}]");
     }
 
     /// A value that prints on one line and in one way.
     fn line(&mut self, key: &str, value: impl Display) {
-        // Writing to a String cannot fail.
-        let _ = writeln!(self.text, "{}.{key} = {value}", self.table);
+        let _ = writeln!(self.text, "{key} = {value}");
     }
 
     fn text(&mut self, key: &str, text: &str) {

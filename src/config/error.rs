@@ -111,6 +111,8 @@ pub enum Fault {
     VariableTwice { other: String },
     #[error("has no element before this one; write {next} for the next new element")]
     VariableIndex { next: String },
+    #[error("has no number; write {first} for the first element")]
+    VariableNumber { first: String },
     #[error("names a part of {whole}, which has no parts; set {whole} itself")]
     VariablePart { whole: String },
 

@@ -4,9 +4,10 @@
 //! |---|---|
 //! | [`settings`] | the checked meaning: plain values, units in their docs |
 //! | [`error`] | everything that can be wrong, with place, key, and what to write |
-//! | [`env`] | settings given as environment variables |
+//! | [`mod@env`] | settings given as environment variables |
 //! | `tree` | the file as values that know their place |
 //! | `file` | the operator's words: every key there is |
+//! | `word`, `hint` | what a word is, and what may be meant by one not known |
 //! | `check` | from words to meaning |
 //! | `epoch` | the config epoch |
 //!
@@ -23,7 +24,9 @@ pub mod settings;
 mod check;
 mod epoch;
 mod file;
+mod hint;
 mod tree;
+mod word;
 
 pub use env::Environment;
 pub use error::{ConfigError, ConfigErrors, Fault, Place};

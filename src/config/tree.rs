@@ -58,7 +58,9 @@ impl Node {
             key: String::new(),
             fault: Fault::Syntax(error.message().trim().replace('\n', "; ")),
         };
-        Err(errors.iter().map(fault).collect())
+        let mut faults: Vec<ConfigError> = errors.iter().map(fault).collect();
+        faults.sort_by(|a, b| a.place.cmp(&b.place));
+        Err(faults)
     }
 
     /// A variable's value: TOML if it is that, else text.

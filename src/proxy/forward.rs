@@ -79,7 +79,6 @@ impl Upstreams {
         {
             let mut response = cors.preflight(request.headers());
             headers::for_caller(response.headers_mut(), &passage);
-            open.forwarding(Arc::clone(&passage.access.route.service));
             open.outcome().status = Some(response.status().as_u16());
             open.completed();
             return response;
@@ -112,6 +111,7 @@ impl Upstreams {
         let Some(upstream) = set.choose() else {
             return not_carried_out(open, &passage, "no_upstream", StatusCode::SERVICE_UNAVAILABLE);
         };
+        open.outcome().upstream = Some(Arc::clone(&upstream.name));
         let mut connection = match self.pool.connect(upstream).await {
             Ok(connection) => connection,
             Err(error) => {
@@ -125,9 +125,13 @@ impl Upstreams {
         let body = RequestBody::new(body, backend.max_body, backend.idle_timeout, Arc::clone(&sent));
         let end = body.end();
         let request = assemble(&passage, head.uri.query(), head.headers, body);
-        open.forwarding(Arc::clone(&upstream.name));
+        open.forwarding();
         let progress = || sent.load(Ordering::Relaxed);
         match connection.exchange(request, backend.head_timeout, progress).await {
+            // No upgrade was asked for, so none is let through.
+            Ok(response) if response.status().is_informational() => {
+                not_carried_out(open, &passage, "unexpected_upgrade", StatusCode::BAD_GATEWAY)
+            }
             Ok(response) => {
                 let (mut head, body) = response.into_parts();
                 headers::for_caller(&mut head.headers, &passage);
@@ -157,7 +161,7 @@ async fn local(
     let (head, body) = request.into_parts();
     let body = RequestBody::new(body, backend.max_body, backend.idle_timeout, Default::default());
     let request = assemble(&passage, head.uri.query(), head.headers, axum::body::Body::new(body));
-    open.forwarding(Arc::clone(&passage.access.route.service));
+    open.forwarding();
     let response = match router.clone().oneshot(request).await {
         Ok(response) => response,
         Err(never) => match never {},

@@ -8,9 +8,11 @@
 //! | [`forward`], [`upstream`] | carrying out what was allowed; kept connections |
 //! | [`headers`], [`body`], [`cors`] | what crosses, and how it is followed |
 //! | [`respond`] | the gate's own answers |
+//! | `figures` | what is counted |
 
 pub mod body;
 pub mod cors;
+mod figures;
 pub mod forward;
 pub mod gate;
 pub mod headers;
@@ -63,9 +65,13 @@ impl Proxy {
         let attempt = Attempt::read(&head, connection, &live.read_rules(self.face), fresh);
         let identity = live.identify(&attempt).await;
         let decision = live.gate.decide(&attempt, &identity).await;
+        figures::decided(&attempt, &decision);
         let recorded = match self.journal.record(attempt, identity, decision, live.epochs).await {
             Ok(recorded) => recorded,
-            Err(cause) => return respond::unrecorded(cause),
+            Err(cause) => {
+                figures::unrecorded(cause);
+                return respond::unrecorded(cause);
+            }
         };
         match recorded {
             Recorded::Allow(permit) => {

@@ -329,7 +329,8 @@ pub struct Outcome {
     pub request_bytes: Arc<AtomicU64>,
     /// Bytes of the response's body that were sent on.
     pub response_bytes: u64,
-    upstream: Option<Arc<str>>,
+    /// Where it was sent, or was to be.
+    pub upstream: Option<Arc<str>>,
 }
 
 impl Outcome {
@@ -370,10 +371,9 @@ impl OpenAllow {
         }
     }
 
-    /// The call goes to `upstream` now: from here on it is `aborted` unless it ends otherwise.
-    pub fn forwarding(&mut self, upstream: Arc<str>) {
+    /// The call goes out now: from here on it is `aborted` unless it ends otherwise.
+    pub fn forwarding(&mut self) {
         self.outcome.result = OutcomeResult::Aborted;
-        self.outcome.upstream = Some(upstream);
     }
 
     /// The upstream could not be reached, or did not answer as it must.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use http::{HeaderName, Uri};
 
 use super::super::error::Fault;
-use super::super::file::{self, Field, OneOrMany, Said, Spot};
+use super::super::file;
 use super::super::settings::{Algorithm, Holds, Identity, Issuer, KeySource};
+use super::super::word::{Field, OneOrMany, Said, Spot};
 use super::scalar::{authority, choice, duration, identity_header, is_loopback, name, number, some_text};
 use super::{Check, section};
 
@@ -22,7 +23,7 @@ impl Check {
         let roles_header = self.value(&headers.roles, HeaderName::from_static("x-auth-roles"), |text| {
             let header = identity_header(text)?;
             if Some(&header) == taken.as_ref() {
-                Err(Fault::HeaderTaken { found: text.clone() })
+                Err(Fault::HeaderTaken { found: text.to_owned() })
             } else {
                 Ok(header)
             }
@@ -207,26 +208,26 @@ const fn iss_taken(found: String, other: String) -> Fault {
     Fault::IssuerTaken { found, other }
 }
 
-fn algorithm(text: &String) -> Result<Algorithm, Fault> {
+fn algorithm(text: &str) -> Result<Algorithm, Fault> {
     if text.eq_ignore_ascii_case("none") || text.get(..2).is_some_and(|head| head.eq_ignore_ascii_case("HS"))
     {
-        return Err(Fault::AlgorithmSymmetric { found: text.clone() });
+        return Err(Fault::AlgorithmSymmetric { found: text.to_owned() });
     }
     choice(text, &Algorithm::ALL.map(|algorithm| (algorithm.as_str(), algorithm)))
 }
 
 /// A role that an issuer may grant. Upstreams get roles as a list with commas.
-fn role(text: &String) -> Result<String, Fault> {
+fn role(text: &str) -> Result<String, Fault> {
     let bad = |c: char| c.is_whitespace() || c.is_control() || c == ',';
     if text.is_empty() || text.starts_with("role:") || text.contains(bad) {
-        Err(Fault::Role { found: text.clone() })
+        Err(Fault::Role { found: text.to_owned() })
     } else {
-        Ok(text.clone())
+        Ok(text.to_owned())
     }
 }
 
 /// Messages do not repeat the URL, since it may hold what is secret.
-fn keys_url(text: &String) -> Result<Uri, Fault> {
+fn keys_url(text: &str) -> Result<Uri, Fault> {
     let url: Uri = text.parse().map_err(|_| Fault::KeysUrl)?;
     let secure = match url.scheme_str() {
         Some("https") => true,

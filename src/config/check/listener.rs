@@ -4,8 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::super::error::{Fault, Place};
-use super::super::file::{self, Field, File, Said, Spot};
+use super::super::file::{self, File};
 use super::super::settings::{Admin, Health, Holds, Limits, Server, Tls};
+use super::super::word::{Field, Said, Spot};
 use super::scalar::{address, duration, network, number, size};
 use super::{Check, section};
 

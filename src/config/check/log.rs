@@ -4,8 +4,9 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::super::error::Fault;
-use super::super::file::{self, Field, Spot};
+use super::super::file;
 use super::super::settings::{Durability, Format, Holds, Level, Log, Logging, Policy};
+use super::super::word::{Field, Spot};
 use super::scalar::{authority, choice, duration, number, size};
 use super::{Check, section};
 
@@ -97,8 +98,8 @@ impl Check {
 }
 
 /// A log's name: a C2SP signed-note key name (non-empty, no space, no plus), and as that asks, a URL without scheme.
-fn origin(text: &String) -> Result<String, Fault> {
-    let found = || text.clone();
+fn origin(text: &str) -> Result<String, Fault> {
+    let found = || text.to_owned();
     if text.is_empty() {
         return Err(Fault::Empty { write: "a name like \"portcullis.example.com/gate-1\"" });
     }

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 
 use super::env::Environment;
 use super::error::{ConfigError, ConfigErrors, Fault, Place};
-use super::file::{Field, File, Said, Spot, Word};
+use super::file::File;
 use super::settings::{Holds, NamedFile, Settings};
 use super::tree::Node;
+use super::word::{Field, Said, Spot, Word};
 
 pub(super) fn load(path: &Path, environment: &Environment) -> Result<Settings, ConfigErrors> {
     let text = std::fs::read_to_string(path).map_err(|source| {
@@ -87,36 +88,36 @@ impl Check {
     }
 
     /// What a key that may be missing means; `Some(None)` if it is.
-    fn optional<T, U>(
+    fn optional<T: Word, U>(
         &mut self,
         field: &Field<T>,
-        read: impl FnOnce(&T) -> Result<U, Fault>,
+        read: impl FnOnce(&T::View) -> Result<U, Fault>,
     ) -> Option<Option<U>> {
         match field {
             Field::Absent => Some(None),
             Field::Broken => None,
-            Field::Said(said) => self.keep(&said.spot, read(&said.word)).map(Some),
+            Field::Said(said) => self.keep(&said.spot, read(said.word.view())).map(Some),
         }
     }
 
     /// What a key means that has a default.
-    fn value<T, U>(
+    fn value<T: Word, U>(
         &mut self,
         field: &Field<T>,
         default: U,
-        read: impl FnOnce(&T) -> Result<U, Fault>,
+        read: impl FnOnce(&T::View) -> Result<U, Fault>,
     ) -> Option<U> {
         self.optional(field, read).map(|value| value.unwrap_or(default))
     }
 
     /// What a key means that must be there.
-    fn required<T, U>(
+    fn required<T: Word, U>(
         &mut self,
         field: &Field<T>,
         missing: Missing<'_>,
-        read: impl FnOnce(&T) -> Result<U, Fault>,
+        read: impl FnOnce(&T::View) -> Result<U, Fault>,
     ) -> Option<U> {
-        self.told(field, missing).and_then(|said| self.keep(&said.spot, read(&said.word)))
+        self.told(field, missing).and_then(|said| self.keep(&said.spot, read(said.word.view())))
     }
 
     /// The word of a key that must be there.
@@ -129,32 +130,20 @@ impl Check {
     }
 
     /// What each element means; none may mean the same as another.
-    fn each<T, U: PartialEq>(
-        &mut self,
-        items: &[Said<T>],
-        read: impl Fn(&T) -> Result<U, Fault>,
-        show: impl Fn(&T) -> String,
-    ) -> Option<Vec<U>> {
-        let mut out = Vec::with_capacity(items.len());
-        for item in items {
-            match read(&item.word) {
-                Ok(value) if out.contains(&value) => {
-                    self.fault(&item.spot, Fault::Twice { value: show(&item.word) })
-                }
-                Ok(value) => out.push(value),
-                Err(fault) => self.fault(&item.spot, fault),
-            }
-        }
-        (out.len() == items.len()).then_some(out)
-    }
-
-    /// As [`Check::each`], of texts.
     fn texts<U: PartialEq>(
         &mut self,
         items: &[Said<String>],
-        read: impl Fn(&String) -> Result<U, Fault>,
+        read: impl Fn(&str) -> Result<U, Fault>,
     ) -> Option<Vec<U>> {
-        self.each(items, read, Clone::clone)
+        let mut out = Vec::with_capacity(items.len());
+        for Said { word, spot } in items {
+            match read(word) {
+                Ok(value) if out.contains(&value) => self.fault(spot, Fault::Twice { value: word.clone() }),
+                Ok(value) => out.push(value),
+                Err(fault) => self.fault(spot, fault),
+            }
+        }
+        (out.len() == items.len()).then_some(out)
     }
 
     /// As [`Check::texts`], of a list that must be there and hold something.
@@ -162,7 +151,7 @@ impl Check {
         &mut self,
         field: &Field<Vec<Said<String>>>,
         missing: Missing<'_>,
-        read: impl Fn(&String) -> Result<U, Fault>,
+        read: impl Fn(&str) -> Result<U, Fault>,
     ) -> Option<Vec<U>> {
         let said = self.told(field, missing)?;
         if said.word.is_empty() {

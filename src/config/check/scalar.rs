@@ -8,21 +8,19 @@ use http::HeaderName;
 use ipnet::IpNet;
 
 use super::super::error::Fault;
-use super::super::file::{Amount, listed, nearest};
+use super::super::hint::{listed, nearest};
+use super::super::word::Amount;
 use crate::access::host::Host;
 
 /// A duration within bounds, which are durations as written.
-pub(super) fn duration(
-    least: &'static str,
-    most: &'static str,
-) -> impl Fn(&String) -> Result<Duration, Fault> {
+pub(super) fn duration(least: &'static str, most: &'static str) -> impl Fn(&str) -> Result<Duration, Fault> {
     move |text| {
-        let value = parse_duration(text).ok_or_else(|| Fault::Duration { found: text.clone() })?;
+        let value = parse_duration(text).ok_or_else(|| Fault::Duration { found: text.to_owned() })?;
         let bound = |text| parse_duration(text).unwrap_or_default();
         if (bound(least)..=bound(most)).contains(&value) {
             Ok(value)
         } else {
-            Err(Fault::DurationBounds { found: text.clone(), least, most })
+            Err(Fault::DurationBounds { found: text.to_owned(), least, most })
         }
     }
 }
@@ -45,7 +43,9 @@ pub(super) fn size(least: &'static str, most: &'static str) -> impl Fn(&Amount) 
     move |amount| {
         let found = match amount {
             Amount::Number(number) => *number,
-            Amount::Text(text) => parse_size(text).ok_or_else(|| Fault::Size { found: text.clone() })?.into(),
+            Amount::Text(text) => {
+                parse_size(text).ok_or_else(|| Fault::Size { found: text.to_owned() })?.into()
+            }
         };
         let bound = |text| parse_size(text).unwrap_or_default();
         u64::try_from(found)
@@ -100,8 +100,8 @@ pub(super) fn choice<T: Clone>(found: &str, choices: &[(&str, T)]) -> Result<T, 
 }
 
 /// A text that is not empty.
-pub(super) fn some_text(write: &'static str) -> impl Fn(&String) -> Result<String, Fault> {
-    move |text| if text.trim().is_empty() { Err(Fault::Empty { write }) } else { Ok(text.clone()) }
+pub(super) fn some_text(write: &'static str) -> impl Fn(&str) -> Result<String, Fault> {
+    move |text| if text.trim().is_empty() { Err(Fault::Empty { write }) } else { Ok(text.to_owned()) }
 }
 
 /// A path, relative ones from `dir`.
@@ -110,17 +110,17 @@ pub(super) fn path(text: &str, dir: &Path) -> Result<PathBuf, Fault> {
 }
 
 /// Address and port to listen on.
-pub(super) fn address(text: &String) -> Result<SocketAddr, Fault> {
-    text.parse().map_err(|_| Fault::Address { found: text.clone() })
+pub(super) fn address(text: &str) -> Result<SocketAddr, Fault> {
+    text.parse().map_err(|_| Fault::Address { found: text.to_owned() })
 }
 
 /// A network, or one address.
-pub(super) fn network(text: &String) -> Result<IpNet, Fault> {
-    let found = text.clone();
+pub(super) fn network(text: &str) -> Result<IpNet, Fault> {
+    let found = text.to_owned();
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(IpNet::from(address));
     }
-    let network: IpNet = text.parse().map_err(|_| Fault::Network { found: text.clone() })?;
+    let network: IpNet = text.parse().map_err(|_| Fault::Network { found: text.to_owned() })?;
     if network == network.trunc() {
         Ok(network)
     } else {
@@ -129,18 +129,18 @@ pub(super) fn network(text: &String) -> Result<IpNet, Fault> {
 }
 
 /// The name of a service or an issuer. It stands in policy rows and principals, so it holds no colon, comma or space.
-pub(super) fn name(text: &String) -> Result<String, Fault> {
+pub(super) fn name(text: &str) -> Result<String, Fault> {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let good = text.len() <= 64
         && text.bytes().next().is_some_and(plain)
         && text.bytes().all(|b| plain(b) || matches!(b, b'-' | b'_' | b'.'));
-    if good { Ok(text.clone()) } else { Err(Fault::Name { found: text.clone() }) }
+    if good { Ok(text.to_owned()) } else { Err(Fault::Name { found: text.to_owned() }) }
 }
 
 /// A header the gate may set for upstreams. Underscores and dots are out, since some servers fold them into `-`.
-pub(super) fn identity_header(text: &String) -> Result<HeaderName, Fault> {
-    let found = text.clone();
-    let header = HeaderName::try_from(text.as_str())
+pub(super) fn identity_header(text: &str) -> Result<HeaderName, Fault> {
+    let found = text.to_owned();
+    let header = HeaderName::try_from(text)
         .ok()
         .filter(|name| name.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
         .ok_or_else(|| Fault::Header { found: found.clone() })?;

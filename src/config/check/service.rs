@@ -5,8 +5,9 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 
 use super::super::error::Fault;
-use super::super::file::{self, Amount, Field, Said, Spot};
+use super::super::file;
 use super::super::settings::{Cors, CorsOrigins, Holds, Service, Timeouts, Upstream};
+use super::super::word::{Amount, Field, Said, Spot};
 use super::scalar::{authority, choice, duration, name, size};
 use super::{Check, section};
 use crate::access::path::{Reading, Tolerance};
@@ -161,12 +162,16 @@ impl Check {
             Field::Absent => Some(Vec::new()),
             Field::Broken => None,
             Field::Said(said) => self.texts(&said.word, |text| {
-                HeaderName::try_from(text.as_str()).map_err(|_| Fault::Header { found: text.clone() })
+                HeaderName::try_from(text).map_err(|_| Fault::Header { found: text.to_owned() })
             }),
         };
         let max_age = self.value(&words.max_age, Duration::from_secs(600), |text| {
             let age = duration("0s", "24h")(text)?;
-            if age.subsec_nanos() == 0 { Ok(age) } else { Err(Fault::WholeSeconds { found: text.clone() }) }
+            if age.subsec_nanos() == 0 {
+                Ok(age)
+            } else {
+                Err(Fault::WholeSeconds { found: text.to_owned() })
+            }
         });
         let credentials = self.value(&words.credentials, false, |credentials| Ok(*credentials));
         if let (Some(CorsOrigins::Any), Some(said)) =
@@ -211,9 +216,9 @@ impl Taken {
 }
 
 /// `*`, `*.example.com`, a name or an address; never a port.
-fn host(text: &String) -> Result<HostPattern, Fault> {
-    let fault = || Fault::Host { found: text.clone() };
-    let (star, rest) = match text.as_str() {
+fn host(text: &str) -> Result<HostPattern, Fault> {
+    let fault = || Fault::Host { found: text.to_owned() };
+    let (star, rest) = match text {
         "*" => return Ok(HostPattern::Any),
         text => text.strip_prefix("*.").map_or(("", text), |rest| ("*.", rest)),
     };
@@ -221,7 +226,7 @@ fn host(text: &String) -> Result<HostPattern, Fault> {
     let name = read.name();
     let port = if rest.starts_with('[') { !rest.ends_with(']') } else { rest.contains(':') };
     if port {
-        return Err(Fault::HostPort { found: text.clone(), host: format!("{star}{name}") });
+        return Err(Fault::HostPort { found: text.to_owned(), host: format!("{star}{name}") });
     }
     let address = name.starts_with('[') || name.parse::<std::net::Ipv4Addr>().is_ok();
     if !star.is_empty() && address {
@@ -231,21 +236,21 @@ fn host(text: &String) -> Result<HostPattern, Fault> {
 }
 
 /// A prefix in canonical form, as paths are: no slash at the end but `/` itself.
-fn prefix(text: &String) -> Result<String, Fault> {
+fn prefix(text: &str) -> Result<String, Fault> {
     let reading = Reading::of(text).and_then(|reading| reading.under(Tolerance::default()));
-    let path = reading.map_err(|why| Fault::Prefix { found: text.clone(), why })?;
+    let path = reading.map_err(|why| Fault::Prefix { found: text.to_owned(), why })?;
     let canonical = match path.as_str().trim_end_matches('/') {
         "" => "/",
         bare => bare,
     };
     if canonical == text {
-        Ok(text.clone())
+        Ok(text.to_owned())
     } else {
-        Err(Fault::PrefixForm { found: text.clone(), canonical: canonical.to_owned() })
+        Err(Fault::PrefixForm { found: text.to_owned(), canonical: canonical.to_owned() })
     }
 }
 
-fn tolerance(text: &String) -> Result<Tolerance, Fault> {
+fn tolerance(text: &str) -> Result<Tolerance, Fault> {
     choice(
         text,
         &[
@@ -257,7 +262,7 @@ fn tolerance(text: &String) -> Result<Tolerance, Fault> {
 }
 
 /// `http://host:port` or `https://host:port`. Messages do not repeat it, since it may hold what is secret.
-fn upstream(text: &String) -> Result<Upstream, Fault> {
+fn upstream(text: &str) -> Result<Upstream, Fault> {
     let (tls, rest) = scheme(text).ok_or(Fault::Upstream)?;
     if rest.contains('@') {
         return Err(Fault::UpstreamUser);
@@ -272,8 +277,8 @@ fn upstream(text: &String) -> Result<Upstream, Fault> {
 }
 
 /// An origin as browsers send it (RFC 6454 §6.2): scheme, host, and port if it is not the default.
-fn web_origin(text: &String) -> Result<String, Fault> {
-    let fault = || Fault::CorsOrigin { found: text.clone() };
+fn web_origin(text: &str) -> Result<String, Fault> {
+    let fault = || Fault::CorsOrigin { found: text.to_owned() };
     let (tls, rest) = scheme(text).ok_or_else(fault)?;
     let (host, _) = authority(rest, tls).ok_or_else(fault)?;
     Ok(format!("{}://{}", if tls { "https" } else { "http" }, host.as_str()))
@@ -285,7 +290,7 @@ fn scheme(text: &str) -> Option<(bool, &str)> {
 }
 
 /// A method that the gate forwards.
-fn method(text: &String) -> Result<Method, Fault> {
+fn method(text: &str) -> Result<Method, Fault> {
     let all = [
         Method::GET,
         Method::HEAD,

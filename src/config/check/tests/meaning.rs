@@ -1,0 +1,91 @@
+use std::path::Path;
+
+use super::{ISSUER, LEAST, good, with};
+use crate::access::route::HostPattern;
+use crate::config::settings::{Algorithm, CorsOrigins, Durability, KeySource, Upstream};
+
+#[test]
+fn the_least_there_can_be_means_this() {
+    let settings = good(&format!("{LEAST}{ISSUER}"));
+    assert_eq!(settings.server.listen, ["127.0.0.1:8080".parse().unwrap()]);
+    assert_eq!(settings.log.durability, Durability::Fsync);
+    assert_eq!((settings.log.write_buffer, settings.log.block_cache), (64 << 20, 32 << 20));
+    assert_eq!(settings.log.key_file, Path::new("etc/log.pem"));
+    let issuer = &settings.issuers[0];
+    assert_eq!(issuer.algorithms, [Algorithm::Es256]);
+    assert_eq!(issuer.keys, KeySource::File("etc/keys.json".into()));
+    assert_eq!(
+        (issuer.subject_claim.join("."), issuer.roles_claim.join(".")),
+        ("sub".to_owned(), "roles".to_owned())
+    );
+    assert!(issuer.primary && issuer.roles.is_empty());
+    let service = &settings.services[0];
+    assert_eq!(service.route.prefix, "/");
+    assert_eq!(service.max_body, Some(10 << 20));
+    assert_eq!(service.cors, None);
+    assert!(!service.forward_authorization);
+}
+
+#[test]
+fn values_mean_what_they_say() {
+    let text =
+        with("hosts", "hosts = [\"APP.example.com\", \"*.Example.com\", \"[0::1]\", \"app.test.\"]").replace(
+            "[\"http://127.0.0.1:9000\"]",
+            "[\"http://127.0.0.1:80\", \"https://App.internal\", \"http://[::1]:81\"]",
+        ) + r#"
+path_prefix = "/api"
+strip_prefix = true
+max_body = "unlimited"
+allow = ["semicolon"]
+cors = { mode = "answer", origins = ["https://App.example.com:443"], max_age = "1m" }
+[server]
+listen = ["0.0.0.0:8443", "[::1]:0"]
+trusted_proxies = ["10.0.0.0/8", "192.0.2.1"]
+[limits]
+header_bytes = 65536
+"#;
+    let settings = good(&text);
+    let service = &settings.services[0];
+    let exact = |name: &str| HostPattern::Exact(name.to_owned());
+    assert_eq!(
+        service.route.hosts,
+        [
+            exact("app.example.com"),
+            HostPattern::Below(".example.com".to_owned()),
+            exact("[::1]"),
+            exact("app.test")
+        ]
+    );
+    let upstreams: Vec<_> = service.upstreams.iter().map(Upstream::to_string).collect();
+    assert_eq!(upstreams, ["http://127.0.0.1", "https://app.internal", "http://[::1]:81"]);
+    assert_eq!((service.upstreams[1].host.as_str(), service.upstreams[1].port), ("app.internal", 443));
+    assert_eq!(service.upstreams[2].host, "::1");
+    assert_eq!(service.route.rewrite.as_deref(), Some("/"));
+    assert_eq!(service.max_body, None);
+    let cors = service.cors.as_ref().unwrap();
+    assert_eq!(cors.origins, CorsOrigins::Listed(vec!["https://app.example.com".to_owned()]));
+    assert_eq!(cors.max_age.as_secs(), 60);
+    assert_eq!(settings.server.trusted_proxies[1].to_string(), "192.0.2.1/32");
+    assert_eq!(settings.limits.header_bytes, 65536);
+}
+
+#[test]
+fn plain_http_keys_come_from_loopback_or_by_leave() {
+    for url in
+        ["http://127.0.0.1:9000/keys?x=1", "http://localhost/keys", "http://[::1]:81/keys", "https://id/keys"]
+    {
+        good(&format!(
+            "{LEAST}{}",
+            ISSUER.replace("jwks_file = \"keys.json\"", &format!("jwks_url = {url:?}"))
+        ));
+    }
+    let leave = "jwks_url = \"http://id/keys\"\nallow_http_jwks = true";
+    let settings = good(&format!("{LEAST}{}", ISSUER.replace("jwks_file = \"keys.json\"", leave)));
+    assert!(
+        matches!(&settings.issuers[0].keys, KeySource::Url { url, ca_file: None } if url == "http://id/keys")
+    );
+    let dotted = "jwks_file = \"a\"\nroles_claim = [\"https://x.com/y\", \"z\"]\nsubject_claim = \"a.b\"";
+    let settings = good(&format!("{LEAST}{}", ISSUER.replace("jwks_file = \"keys.json\"", dotted)));
+    assert_eq!(settings.issuers[0].roles_claim, ["https://x.com/y", "z"]);
+    assert_eq!(settings.issuers[0].subject_claim, ["a", "b"]);
+}

@@ -1,0 +1,260 @@
+//! What `deploy/` ships is sound, as far as that can be seen without installing it.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
+
+fn deploy(file: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(file);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// `60`, `60s` or `2min` in seconds.
+fn seconds(text: &str) -> u64 {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let number: u64 = number.parse().unwrap_or_else(|_| panic!("no time: {text}"));
+    match unit {
+        "" | "s" => number,
+        "m" | "min" => number * 60,
+        _ => panic!("no time: {text}"),
+    }
+}
+
+/// A unit file's values by section and key, in order; a key may be there several times.
+fn unit(text: &str) -> BTreeMap<(String, String), Vec<String>> {
+    let (mut section, mut values) = (String::new(), BTreeMap::<_, Vec<String>>::new());
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with(['#', ';']) {
+            continue;
+        }
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            section = name.to_owned();
+            continue;
+        }
+        let (key, value) =
+            line.split_once('=').unwrap_or_else(|| panic!("line {number} is no assignment: {line}"));
+        values.entry((section.clone(), key.to_owned())).or_default().push(value.to_owned());
+    }
+    values
+}
+
+#[test]
+fn the_unit_takes_from_the_gate_what_it_does_not_need() {
+    let unit = unit(&deploy("portcullis.service"));
+    let service = |key: &str| {
+        unit.get(&("Service".into(), key.into())).unwrap_or_else(|| panic!("{key} is not set")).clone()
+    };
+    for (key, value) in [
+        ("User", "portcullis"),
+        ("ProtectSystem", "strict"),
+        ("ProtectHome", "yes"),
+        ("PrivateTmp", "yes"),
+        ("PrivateDevices", "yes"),
+        ("NoNewPrivileges", "yes"),
+        ("CapabilityBoundingSet", ""),
+        ("AmbientCapabilities", ""),
+        ("MemoryDenyWriteExecute", "yes"),
+        ("RestrictNamespaces", "yes"),
+        ("RestrictSUIDSGID", "yes"),
+        ("LockPersonality", "yes"),
+        ("ProtectKernelTunables", "yes"),
+        ("ProtectKernelModules", "yes"),
+        ("ProtectControlGroups", "yes"),
+        ("SystemCallArchitectures", "native"),
+        ("LimitCORE", "0"),
+        ("UMask", "0077"),
+        ("StateDirectoryMode", "0700"),
+        ("KillSignal", "SIGTERM"),
+        ("Restart", "on-failure"),
+        ("ExecReload", "/bin/kill -HUP $MAINPID"),
+    ] {
+        assert_eq!(service(key), [value], "{key}");
+    }
+    assert_eq!(service("SystemCallFilter"), ["@system-service", "~@privileged"]);
+}
+
+#[test]
+fn a_stop_leaves_time_for_the_drain() {
+    let unit = unit(&deploy("portcullis.service"));
+    let wait = seconds(&unit[&("Service".into(), "TimeoutStopSec".into())][0]);
+    let config =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/portcullis.toml"))
+            .unwrap();
+    let drain = config
+        .lines()
+        .find_map(|line| line.trim_start_matches("# ").strip_prefix("drain_timeout = \""))
+        .unwrap();
+    let drain = seconds(drain.split('"').next().unwrap());
+    assert!(wait > drain, "TimeoutStopSec {wait} s, drain_timeout {drain} s");
+    let compose = deploy("compose.yaml");
+    let grace = compose.lines().find_map(|line| line.trim().strip_prefix("stop_grace_period: ")).unwrap();
+    assert!(seconds(grace) > drain, "stop_grace_period {grace}, drain_timeout {drain} s");
+}
+
+#[test]
+fn the_unit_only_runs_commands_there_are() {
+    let unit = unit(&deploy("portcullis.service"));
+    for key in ["ExecStartPre", "ExecStart"] {
+        let line = &unit[&("Service".into(), key.into())][0];
+        let mut words = line.split(' ');
+        assert_eq!(words.next(), Some("/usr/local/bin/portcullis"));
+        let helped = Command::new(BINARY).args(words).arg("--help").output().unwrap();
+        assert!(helped.status.success(), "{line}: {}", String::from_utf8_lossy(&helped.stderr));
+    }
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_unit() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("portcullis.service");
+    // It wants to see the binary, which is not installed here.
+    std::fs::write(&path, deploy("portcullis.service").replace("/usr/local/bin/portcullis", BINARY)).unwrap();
+    let verified = match Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&path).output() {
+        Ok(output) => output,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            eprintln!("systemd-analyze is not installed: the unit was only parsed");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    // Other units of this machine are not ours to judge.
+    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+    let ours: Vec<&str> = said.lines().filter(|line| line.contains("portcullis.service")).collect();
+    assert!(ours.is_empty(), "{ours:#?}");
+}
+
+/// A Dockerfile's instructions: continued lines joined, comments dropped.
+fn instructions() -> Vec<(String, String)> {
+    let text = deploy("Dockerfile");
+    let mut joined = String::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        match line.strip_suffix('\\') {
+            Some(start) => joined.push_str(start),
+            None => {
+                joined.push_str(line);
+                joined.push('\n');
+            }
+        }
+    }
+    joined
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| {
+            let (word, rest) = line.split_once(' ').unwrap_or_else(|| panic!("no instruction: {line}"));
+            assert_eq!(word, word.to_uppercase(), "{line}");
+            (word.to_owned(), rest.trim().to_owned())
+        })
+        .collect()
+}
+
+fn the_only<'a>(stage: &'a [(String, String)], word: &str) -> &'a str {
+    let found: Vec<&str> = stage.iter().filter(|(w, _)| w == word).map(|(_, rest)| rest.as_str()).collect();
+    let [only] = found.as_slice() else { panic!("{word} stands there {} times", found.len()) };
+    only
+}
+
+fn last_stage(instructions: &[(String, String)]) -> &[(String, String)] {
+    let from = instructions.iter().rposition(|(word, _)| word == "FROM").unwrap();
+    &instructions[from..]
+}
+
+#[test]
+fn the_image_is_built_in_one_stage_and_runs_in_another() {
+    let instructions = instructions();
+    let bases: Vec<&str> =
+        instructions.iter().filter(|(word, _)| word == "FROM").map(|(_, rest)| rest.as_str()).collect();
+    assert!(bases.len() >= 2, "{bases:?}");
+    for base in &bases {
+        let image = base.split(' ').next().unwrap();
+        let tag = image.split_once(':').unwrap_or_else(|| panic!("{image} has no tag")).1;
+        assert!(
+            tag != "latest" && tag.bytes().any(|b| b.is_ascii_digit()),
+            "{image} may be anything tomorrow"
+        );
+    }
+    let last = last_stage(&instructions);
+    assert!(!last[0].1.contains("rust"), "the compiler would ship with it");
+    assert!(last.iter().all(|(word, _)| word != "ADD"), "ADD fetches and unpacks");
+    for (_, source) in last.iter().filter(|(word, _)| word == "COPY") {
+        assert!(source.starts_with("--from="), "the sources would ship with it: {source}");
+    }
+}
+
+#[test]
+fn the_image_fetches_no_script() {
+    for (_, rest) in instructions() {
+        for fetcher in ["curl", "wget", "http://", "https://", "| sh", "| bash"] {
+            assert!(!rest.contains(fetcher), "{rest}");
+        }
+    }
+}
+
+#[test]
+fn the_image_runs_as_nobody_in_particular() {
+    let instructions = instructions();
+    let stage = last_stage(&instructions);
+    let user = the_only(stage, "USER");
+    let ids: Vec<u32> =
+        user.split(':').map(|id| id.parse().unwrap_or_else(|_| panic!("{user} is not numeric"))).collect();
+    assert!(ids.len() == 2 && ids.iter().all(|id| *id >= 1000), "{user}");
+    assert_eq!(the_only(stage, "STOPSIGNAL"), "SIGTERM");
+    assert_eq!(the_only(stage, "VOLUME"), "/var/lib/portcullis");
+    let owned = format!("--chown={user} ");
+    assert!(stage.iter().any(|(word, rest)| word == "COPY"
+        && rest.contains(&owned)
+        && rest.ends_with("/var/lib/portcullis")));
+    let command: Vec<String> = [the_only(stage, "ENTRYPOINT"), the_only(stage, "CMD")]
+        .iter()
+        .flat_map(|list| {
+            serde_json::from_str::<Vec<String>>(list).expect("exec form, so that SIGTERM reaches the gate")
+        })
+        .collect();
+    assert_eq!(command, ["/usr/local/bin/portcullis", "serve"]);
+}
+
+#[test]
+fn the_container_may_write_nothing_but_its_volume() {
+    let compose = deploy("compose.yaml");
+    for line in
+        ["read_only: true", "cap_drop: [\"ALL\"]", "security_opt: [\"no-new-privileges:true\"]", "core: 0"]
+    {
+        assert!(compose.lines().any(|l| l.trim() == line), "{line}");
+    }
+}
+
+/// Runs the image's health check against a listener that answers with `status_line`.
+fn checked(status_line: &'static str) -> bool {
+    let instructions = instructions();
+    let check = the_only(last_stage(&instructions), "HEALTHCHECK");
+    let command: Vec<String> = serde_json::from_str(&check[check.find("CMD ").unwrap() + 4..]).unwrap();
+    assert!(command.iter().any(|word| word.contains("127.0.0.1/9902")), "{command:?}");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let head: Vec<String> = BufReader::new(stream.try_clone().unwrap())
+            .lines()
+            .map(Result::unwrap)
+            .take_while(|line| !line.is_empty())
+            .collect();
+        stream.write_all(format!("{status_line}\r\ncontent-length: 0\r\n\r\n").as_bytes()).unwrap();
+        head
+    });
+    let ran = Command::new(PathBuf::from(&command[0]))
+        .args(command[1..].iter().map(|word| word.replace("9902", &port)))
+        .status()
+        .unwrap();
+    assert_eq!(answering.join().unwrap(), ["GET /readyz HTTP/1.0"]);
+    ran.success()
+}
+
+#[test]
+fn the_health_check_tells_a_ready_gate_from_another() {
+    assert!(checked("HTTP/1.0 200 OK"));
+    assert!(!checked("HTTP/1.0 503 Service Unavailable"));
+}
