@@ -84,7 +84,10 @@ mod tests {
     #[test]
     fn leaf_and_node_hashes_are_those_of_rfc_6962() {
         // The published test vectors of Certificate Transparency's empty leaf and of two known leaves.
-        assert_eq!(Hash::leaf(b"").to_string(), "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d");
+        assert_eq!(
+            Hash::leaf(b"").to_string(),
+            "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d"
+        );
         let left = Hash::leaf(b"");
         let right = Hash::leaf(&[0x00]);
         assert_eq!(right.to_string(), "96a296d224f285c67bee93c30f8a309157f0daa35dc5b87e410b78630a09cfc7");
