@@ -193,7 +193,7 @@ fn limits(limits: &settings::Limits) -> Limits {
         target_bytes: limits.target_bytes,
         header_bytes: limits.header_bytes,
         headers: limits.headers,
-        handshake_timeout: limits.header_timeout,
+        header_timeout: limits.header_timeout,
         idle_timeout: limits.idle_timeout,
         h2_streams: limits.h2_streams,
     }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::StartError;
+use super::assemble::assemble;
 use crate::audit::checkpoint::{KeyError, Origin, OriginError, SigningKey};
 use crate::audit::journal::reconcile::ReconcileError;
 use crate::audit::journal::{Journal, JournalOptions, Unrecorded};
@@ -103,12 +105,17 @@ pub fn missing(log: &settings::Log, key: &SigningKey) -> Result<(), LogError> {
 }
 
 /// Creates the configured log, once: marks its origin as used, makes the store, writes the first record. Returns the
-/// verifier key.
+/// verifier key. The config must hold, since the first record names its epochs.
 ///
 /// # Errors
-/// [`LogError`]; an origin that has been used stays so.
-pub fn create_log(settings: &Settings, epochs: Epochs) -> Result<String, LogError> {
-    let (log, clock) = (&settings.log, Clock::system());
+/// [`StartError`]; an origin that has been used stays so.
+pub fn create_log(settings: &Settings) -> Result<String, StartError> {
+    let epochs = assemble(settings, &Clock::system())?.epochs;
+    Ok(create(&settings.log, epochs)?)
+}
+
+fn create(log: &settings::Log, epochs: Epochs) -> Result<String, LogError> {
+    let clock = Clock::system();
     let key = signing_key(log)?;
     let identity = LogIdentity { origin: key.origin().to_string(), vkey: key.verifier().to_string() };
     if RocksStore::is_at(&log.dir) {

@@ -25,6 +25,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
+pub use self::check::{CheckError, check};
+pub use self::log::create_log;
+
 use self::assemble::{AssembleError, assemble, server_tls};
 use self::log::LogError;
 use self::reload::Reloader;
@@ -40,6 +43,7 @@ use crate::net::PemError;
 use crate::proxy::Face;
 use crate::proxy::live::{Live, Refusals};
 use crate::server::drain::Drain;
+use crate::server::faults::Faults;
 use crate::server::health::{self, Health};
 use crate::server::listen::{BindError, Listener, bind};
 use crate::server::worker::{Worker, WorkerParts};
@@ -212,16 +216,23 @@ async fn run<U: Future<Output = ()>>(
         ArcSwap::from_pointee(parts.into_live(crate::admin::router(views)))
     });
     let drain = Drain::default();
-    let (workers, threads) = start_workers(settings.server.workers, &live, &journal, &drain)?;
+    let faults = Faults::new(clock.clone());
+    let (workers, threads) = start_workers(settings.server.workers, &live, &journal, (&drain, &faults))?;
+    let summing = faults.clone().keep_sums(journal.clone(), Arc::clone(&live));
+    tokio::task::spawn_local(summing);
 
     let addresses = Addresses::of(&front, &admin, &health_socket)
         .map_err(|source| StartError::Io { what: "the listeners' addresses", source })?;
     for socket in front {
         let listener = Listener::new(socket, front_tls.clone(), Face::Front);
-        tokio::task::spawn_local(listener.accept(workers.clone(), Arc::clone(&live), drain.clone()));
+        tokio::task::spawn_local(listener.accept(
+            workers.clone(),
+            Arc::clone(&live),
+            (drain.clone(), faults.clone()),
+        ));
     }
     let listener = Listener::new(admin, admin_tls, Face::Admin);
-    tokio::task::spawn_local(listener.accept(workers, Arc::clone(&live), drain.clone()));
+    tokio::task::spawn_local(listener.accept(workers, Arc::clone(&live), (drain.clone(), faults.clone())));
     let health = Health {
         journal: journal.clone(),
         live: Arc::clone(&live),
@@ -231,8 +242,14 @@ async fn run<U: Future<Output = ()>>(
     };
     tokio::spawn(async move { axum::serve(health_socket, health::router(health)).await });
     let drain_timeout = settings.server.drain_timeout;
-    let reloader =
-        Reloader::start(live, refusals, journal.clone(), clock, (settings, config_path), drain.clone());
+    let reloader = Reloader::start(
+        Arc::clone(&live),
+        refusals,
+        journal.clone(),
+        clock,
+        (settings, config_path),
+        drain.clone(),
+    );
 
     addresses.tell();
     ready(&addresses)?;
@@ -247,7 +264,9 @@ async fn run<U: Future<Output = ()>>(
             "closed with calls in flight: their outcomes follow at the next start"
         );
     }
-    let stopped = journal.event(epochs, &Event::Stopped).await;
+    let last = live.load_full();
+    faults.record(&journal, &last).await;
+    let stopped = journal.event(last.epochs, &Event::Stopped).await;
     journal.close();
     let _ = tokio::task::spawn_blocking(move || writer.join()).await;
     if left == 0 {
@@ -261,9 +280,14 @@ fn start_workers(
     wanted: usize,
     live: &Arc<ArcSwap<Live>>,
     journal: &Journal,
-    drain: &Drain,
+    (drain, faults): (&Drain, &Faults),
 ) -> Result<(Vec<Worker>, Vec<JoinHandle<()>>), StartError> {
-    let parts = WorkerParts { live: Arc::clone(live), journal: journal.clone(), drain: drain.clone() };
+    let parts = WorkerParts {
+        live: Arc::clone(live),
+        journal: journal.clone(),
+        drain: drain.clone(),
+        faults: faults.clone(),
+    };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let count = if wanted == 0 { cores } else { wanted };
     (0..count)

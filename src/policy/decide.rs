@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use casbin::error::ModelError;
 use casbin::rhai::ImmutableString;
 use casbin::{CoreApi, Enforcer};
 
@@ -72,10 +73,11 @@ pub enum EvaluationError {
 }
 
 /// casbin's message without the `Debug` form it wraps it in.
-fn plainly(error: &casbin::Error) -> String {
+pub(super) fn plainly(error: &casbin::Error) -> String {
     match error {
         casbin::Error::RhaiError(inner) => inner.to_string(),
         casbin::Error::RhaiParseError(inner) => inner.to_string(),
+        casbin::Error::ModelError(ModelError::M(text) | ModelError::Other(text)) => text.clone(),
         casbin::Error::ModelError(inner) => inner.to_string(),
         casbin::Error::PolicyError(inner) => inner.to_string(),
         casbin::Error::RequestError(inner) => inner.to_string(),

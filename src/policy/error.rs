@@ -116,7 +116,7 @@ pub enum Problem {
     #[error("`{0}` may not stand in a rule that is evaluated; write a plain expression")]
     NotAnExpression(String),
     /// casbin-rs does not accept the model.
-    #[error("casbin does not accept the model: {0}")]
+    #[error("casbin does not accept the model: {}", super::decide::plainly(.0))]
     Model(#[source] Box<casbin::Error>),
     /// casbin-rs panicked on the model.
     #[error("casbin panics on this model")]

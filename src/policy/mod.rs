@@ -43,3 +43,6 @@ pub use error::{Fault, LoadError, Problem};
 pub use load::{Sources, Text};
 pub use paths::PathForms;
 pub use watch::{WatchError, Watcher};
+
+#[cfg(test)]
+mod tests;

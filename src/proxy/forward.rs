@@ -128,6 +128,10 @@ impl Upstreams {
         open.forwarding();
         let progress = || sent.load(Ordering::Relaxed);
         match connection.exchange(request, backend.head_timeout, progress).await {
+            // No upgrade was asked for, so none is let through.
+            Ok(response) if response.status().is_informational() => {
+                not_carried_out(open, &passage, "unexpected_upgrade", StatusCode::BAD_GATEWAY)
+            }
             Ok(response) => {
                 let (mut head, body) = response.into_parts();
                 headers::for_caller(&mut head.headers, &passage);

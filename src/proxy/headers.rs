@@ -40,6 +40,8 @@ pub fn for_upstream(
     for name in spoofable {
         headers.remove(name);
     }
+    // The gate answers it itself, when it begins to read the body.
+    headers.remove(header::EXPECT);
     if !keep_authorization {
         headers.remove(header::AUTHORIZATION);
     }

@@ -53,9 +53,9 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Most header fields.
     pub headers: usize,
-    /// Longest TLS handshake.
-    pub handshake_timeout: Duration,
-    /// Longest wait for the first, or the next, request's head to arrive whole.
+    /// Longest TLS handshake, and longest a request's head may take from its first byte.
+    pub header_timeout: Duration,
+    /// Longest a connection may lie idle.
     pub idle_timeout: Duration,
     /// Most concurrent streams on an HTTP/2 connection.
     pub h2_streams: u32,

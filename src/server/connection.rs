@@ -1,12 +1,15 @@
 //! TLS and HTTP on one connection.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use http::{Request, Version};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -16,10 +19,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::drain::Drain;
+use super::faults::{Fault, Faults};
 use super::layers::{Path, serve};
+use super::pace::{Pace, Paced};
 use crate::access::Connection;
 use crate::proxy::Proxy;
-use crate::proxy::live::Live;
+use crate::proxy::live::{Limits, Live};
 
 /// What serving connections takes, on one worker.
 #[derive(Clone)]
@@ -30,6 +35,8 @@ pub struct Host {
     pub live: Arc<ArcSwap<Live>>,
     /// Going down.
     pub drain: Drain,
+    /// Where faults are counted.
+    pub faults: Faults,
     /// Numbers for calls.
     pub numbers: Rc<Numbers>,
 }
@@ -46,7 +53,7 @@ pub async fn serve_connection(
     let Some(tls) = tls else {
         return serve_http(host, stream, Connection { peer, tls: None }).await;
     };
-    let limit = host.live.load().limits.handshake_timeout;
+    let limit = host.live.load().limits.header_timeout;
     match tokio::time::timeout(limit, TlsAcceptor::from(tls).accept(stream)).await {
         Ok(Ok(stream)) => {
             let version = stream.get_ref().1.protocol_version().and_then(|version| version.as_str());
@@ -54,7 +61,7 @@ pub async fn serve_connection(
             serve_http(host, stream, connection).await;
         }
         Ok(Err(_)) | Err(_) => {
-            metrics::counter!("portcullis_connection_faults_total", "kind" => "tls_handshake").increment(1);
+            host.faults.count(Fault::TlsHandshake);
         }
     }
 }
@@ -64,11 +71,55 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let limits = host.live.load().limits.clone();
+    let builder = http(&limits);
+    let pace = Pace::new(limits.header_timeout, limits.idle_timeout);
+    let service = {
+        let (host, pace) = (host.clone(), Rc::clone(&pace));
+        service_fn(move |request: Request<Incoming>| {
+            let call = pace.begin(request.version() == Version::HTTP_2);
+            let path = Path {
+                proxy: host.proxy.clone(),
+                live: host.live.load_full(),
+                connection: connection.clone(),
+                fresh: host.numbers.next(),
+            };
+            let drain = host.drain.clone();
+            async move {
+                let Ok(response) = serve(&drain, path, request).await;
+                Ok::<_, Infallible>(response.map(|body| call.until_end_of(body)))
+            }
+        })
+    };
+    let stream = TokioIo::new(Paced::new(stream, Rc::clone(&pace)));
+    let mut serving = pin!(builder.serve_connection(stream, service));
+    let mut overrun = pin!(pace.overrun());
+    let mut drain = pin!(host.drain.begun());
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            ended = &mut serving => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended in error");
+                    host.faults.count(Fault::Http);
+                }
+                return;
+            }
+            () = &mut overrun => return host.faults.count(Fault::Overrun),
+            () = &mut drain, if !draining => {
+                draining = true;
+                serving.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+fn http(limits: &Limits) -> auto::Builder<LocalExecutor> {
     let mut builder = auto::Builder::new(LocalExecutor);
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.idle_timeout)
+        // The pace bounds it.
+        .header_read_timeout(None)
         .max_buf_size(limits.header_bytes.max(SMALLEST_BUFFER))
         .max_headers(limits.headers);
     builder
@@ -79,43 +130,8 @@ where
         .max_pending_accept_reset_streams(MAX_RESETS)
         .max_local_error_reset_streams(MAX_RESETS)
         .keep_alive_interval(limits.idle_timeout)
-        .keep_alive_timeout(limits.handshake_timeout);
-    let heard = Rc::new(Cell::new(false));
-    let service = {
-        let (host, heard) = (host.clone(), Rc::clone(&heard));
-        service_fn(move |request| {
-            heard.set(true);
-            let path = Path {
-                proxy: host.proxy.clone(),
-                live: host.live.load_full(),
-                connection: connection.clone(),
-                fresh: host.numbers.next(),
-            };
-            let drain = host.drain.clone();
-            async move { serve(&drain, path, request).await }
-        })
-    };
-    let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    // hyper's own timer starts only once it knows the protocol.
-    let mut silence = pin!(tokio::time::sleep(limits.idle_timeout));
-    let mut drain = pin!(host.drain.begun());
-    let mut draining = false;
-    loop {
-        tokio::select! {
-            ended = &mut serving => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "a connection ended in error");
-                    metrics::counter!("portcullis_connection_faults_total", "kind" => "http").increment(1);
-                }
-                return;
-            }
-            () = &mut silence, if !heard.get() => return,
-            () = &mut drain, if !draining => {
-                draining = true;
-                serving.as_mut().graceful_shutdown();
-            }
-        }
-    }
+        .keep_alive_timeout(limits.header_timeout);
+    builder
 }
 
 /// Runs hyper's own tasks on the worker they belong to.

@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
 use super::drain::Drain;
+use super::faults::{Fault, Faults};
 use super::worker::{Accepted, Worker};
 use crate::proxy::Face;
 use crate::proxy::live::Live;
@@ -64,7 +65,12 @@ impl Listener {
 
     /// Accepts until the drain begins, and deals each connection to the worker that has the fewest: with few
     /// connections no core idles while another is full, which the kernel's hashing of ports to sockets does not give.
-    pub async fn accept(self, workers: Vec<Worker>, live: Arc<ArcSwap<Live>>, drain: Drain) {
+    pub async fn accept(
+        self,
+        workers: Vec<Worker>,
+        live: Arc<ArcSwap<Live>>,
+        (drain, faults): (Drain, Faults),
+    ) {
         let mut begun = std::pin::pin!(drain.begun());
         loop {
             let accepted = tokio::select! {
@@ -76,13 +82,13 @@ impl Listener {
                 Err(error) => {
                     // The peer has gone already, or files have run out: in time they come back.
                     tracing::warn!(%error, "a connection could not be accepted");
-                    metrics::counter!("portcullis_connection_faults_total", "kind" => "accept").increment(1);
+                    faults.count(Fault::Accept);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
             let Some(open) = drain.connection(live.load().limits.connections) else {
-                metrics::counter!("portcullis_shed_total", "cause" => "connections").increment(1);
+                faults.count(Fault::TooMany);
                 continue;
             };
             let Ok(stream) = stream.into_std() else { continue };

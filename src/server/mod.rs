@@ -5,13 +5,17 @@
 //! | [`listen`] | sockets, and the acceptor that deals connections to workers |
 //! | [`worker`] | one thread and one runtime per core |
 //! | [`connection`] | TLS and HTTP on one connection |
+//! | [`pace`] | how long a connection may keep the gate waiting |
 //! | [`layers`] | what stands around the path of a request, in one list |
 //! | [`health`] | `/livez`, `/readyz`, `/metrics` |
+//! | [`faults`] | what went wrong before there was a request, in sums |
 //! | [`drain`] | going down in order |
 
 pub mod connection;
 pub mod drain;
+pub mod faults;
 pub mod health;
 pub mod layers;
 pub mod listen;
+pub mod pace;
 pub mod worker;

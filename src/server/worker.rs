@@ -13,6 +13,7 @@ use tokio::task::LocalSet;
 
 use super::connection::{Host, Numbers, serve_connection};
 use super::drain::{Drain, OpenConnection};
+use super::faults::Faults;
 use crate::audit::journal::Journal;
 use crate::proxy::live::Live;
 use crate::proxy::{Face, Proxy};
@@ -26,6 +27,8 @@ pub struct WorkerParts {
     pub journal: Journal,
     /// Going down.
     pub drain: Drain,
+    /// Where faults are counted.
+    pub faults: Faults,
 }
 
 /// An accepted connection on its way to a worker.
@@ -91,6 +94,7 @@ async fn run(
         proxy: Proxy::new(parts.journal.clone(), face),
         live: Arc::clone(&parts.live),
         drain: parts.drain.clone(),
+        faults: parts.faults.clone(),
         numbers: Rc::clone(&numbers),
     };
     let (front, admin) = (host(Face::Front), host(Face::Admin));

@@ -36,7 +36,8 @@ fn unit(text: &str) -> BTreeMap<(String, String), Vec<String>> {
             section = name.to_owned();
             continue;
         }
-        let (key, value) = line.split_once('=').unwrap_or_else(|| panic!("line {number} is no assignment: {line}"));
+        let (key, value) =
+            line.split_once('=').unwrap_or_else(|| panic!("line {number} is no assignment: {line}"));
         values.entry((section.clone(), key.to_owned())).or_default().push(value.to_owned());
     }
     values
@@ -81,8 +82,13 @@ fn the_unit_takes_from_the_gate_what_it_does_not_need() {
 fn a_stop_leaves_time_for_the_drain() {
     let unit = unit(&deploy("portcullis.service"));
     let wait = seconds(&unit[&("Service".into(), "TimeoutStopSec".into())][0]);
-    let config = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/portcullis.toml")).unwrap();
-    let drain = config.lines().find_map(|line| line.trim_start_matches("# ").strip_prefix("drain_timeout = \"")).unwrap();
+    let config =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/portcullis.toml"))
+            .unwrap();
+    let drain = config
+        .lines()
+        .find_map(|line| line.trim_start_matches("# ").strip_prefix("drain_timeout = \""))
+        .unwrap();
     let drain = seconds(drain.split('"').next().unwrap());
     assert!(wait > drain, "TimeoutStopSec {wait} s, drain_timeout {drain} s");
     let compose = deploy("compose.yaml");
@@ -166,7 +172,10 @@ fn the_image_is_built_in_one_stage_and_runs_in_another() {
     for base in &bases {
         let image = base.split(' ').next().unwrap();
         let tag = image.split_once(':').unwrap_or_else(|| panic!("{image} has no tag")).1;
-        assert!(tag != "latest" && tag.bytes().any(|b| b.is_ascii_digit()), "{image} may be anything tomorrow");
+        assert!(
+            tag != "latest" && tag.bytes().any(|b| b.is_ascii_digit()),
+            "{image} may be anything tomorrow"
+        );
     }
     let last = last_stage(&instructions);
     assert!(!last[0].1.contains("rust"), "the compiler would ship with it");
@@ -190,15 +199,20 @@ fn the_image_runs_as_nobody_in_particular() {
     let instructions = instructions();
     let stage = last_stage(&instructions);
     let user = the_only(stage, "USER");
-    let ids: Vec<u32> = user.split(':').map(|id| id.parse().unwrap_or_else(|_| panic!("{user} is not numeric"))).collect();
+    let ids: Vec<u32> =
+        user.split(':').map(|id| id.parse().unwrap_or_else(|_| panic!("{user} is not numeric"))).collect();
     assert!(ids.len() == 2 && ids.iter().all(|id| *id >= 1000), "{user}");
     assert_eq!(the_only(stage, "STOPSIGNAL"), "SIGTERM");
     assert_eq!(the_only(stage, "VOLUME"), "/var/lib/portcullis");
     let owned = format!("--chown={user} ");
-    assert!(stage.iter().any(|(word, rest)| word == "COPY" && rest.contains(&owned) && rest.ends_with("/var/lib/portcullis")));
+    assert!(stage.iter().any(|(word, rest)| word == "COPY"
+        && rest.contains(&owned)
+        && rest.ends_with("/var/lib/portcullis")));
     let command: Vec<String> = [the_only(stage, "ENTRYPOINT"), the_only(stage, "CMD")]
         .iter()
-        .flat_map(|list| serde_json::from_str::<Vec<String>>(list).expect("exec form, so that SIGTERM reaches the gate"))
+        .flat_map(|list| {
+            serde_json::from_str::<Vec<String>>(list).expect("exec form, so that SIGTERM reaches the gate")
+        })
         .collect();
     assert_eq!(command, ["/usr/local/bin/portcullis", "serve"]);
 }
@@ -206,7 +220,9 @@ fn the_image_runs_as_nobody_in_particular() {
 #[test]
 fn the_container_may_write_nothing_but_its_volume() {
     let compose = deploy("compose.yaml");
-    for line in ["read_only: true", "cap_drop: [\"ALL\"]", "security_opt: [\"no-new-privileges:true\"]", "core: 0"] {
+    for line in
+        ["read_only: true", "cap_drop: [\"ALL\"]", "security_opt: [\"no-new-privileges:true\"]", "core: 0"]
+    {
         assert!(compose.lines().any(|l| l.trim() == line), "{line}");
     }
 }

@@ -86,7 +86,9 @@ impl Walk {
             }
             ["export", path] => {
                 assert_eq!(path, "PATH=\"$PWD/target/release:$PATH\"");
-                assert!(text("Makefile").contains("install -D \"$(CARGO_TARGET_DIR)/release/portcullis\" target/release/portcullis"));
+                assert!(text("Makefile").contains(
+                    "install -D \"$(CARGO_TARGET_DIR)/release/portcullis\" target/release/portcullis"
+                ));
                 String::new()
             }
             ["python3", .., "&"] => {
@@ -184,7 +186,8 @@ impl Walk {
             }
         }
         let (authority, path) = url.unwrap().strip_prefix("http://").unwrap().split_once('/').unwrap();
-        let (_, address) = gate.addresses.iter().find(|(port, _)| authority == format!("127.0.0.1:{port}")).unwrap();
+        let (_, address) =
+            gate.addresses.iter().find(|(port, _)| authority == format!("127.0.0.1:{port}")).unwrap();
         let mut stream = TcpStream::connect(address).unwrap();
         let head = format!("GET /{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n{headers}\r\n");
         stream.write_all(head.as_bytes()).unwrap();
@@ -215,12 +218,14 @@ fn serve_files(dir: PathBuf) -> SocketAddr {
                 .map_while(Result::ok)
                 .take_while(|line| !line.is_empty())
                 .collect();
-            let path = head.first().and_then(|line| line.split(' ').nth(1)).unwrap_or("/").trim_start_matches('/');
+            let path =
+                head.first().and_then(|line| line.split(' ').nth(1)).unwrap_or("/").trim_start_matches('/');
             let (status, body) = match std::fs::read(dir.join(path)) {
                 Ok(body) => ("200 OK", body),
                 Err(_) => ("404 Not Found", Vec::new()),
             };
-            let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            let head =
+                format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
             // The gate may have gone.
             let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
         }
@@ -255,8 +260,10 @@ fn every_command_of_portcullis_in_the_documents_exists() {
         for line in document.replace("\\\n", " ").lines() {
             let line = line.trim().trim_start_matches("$ ");
             for command in inline(line) {
-                let words: Vec<&str> =
-                    command.split_whitespace().take_while(|word| word.bytes().all(|b| b.is_ascii_lowercase())).collect();
+                let words: Vec<&str> = command
+                    .split_whitespace()
+                    .take_while(|word| word.bytes().all(|b| b.is_ascii_lowercase()))
+                    .collect();
                 let depth = match words.as_slice() {
                     ["audit", _, ..] => 2,
                     [_, ..] => 1,
@@ -274,7 +281,8 @@ fn every_command_of_portcullis_in_the_documents_exists() {
 
 /// What follows `portcullis` where a line is such a command, or has some in backquotes.
 fn inline(line: &str) -> Vec<&str> {
-    let start = |text: &'_ str| -> Option<usize> { text.starts_with("portcullis ").then_some("portcullis ".len()) };
+    let start =
+        |text: &'_ str| -> Option<usize> { text.starts_with("portcullis ").then_some("portcullis ".len()) };
     if let Some(at) = start(line) {
         // Prose may begin a line with the name, too; a command has no capital and no full stop at its end.
         return if line.ends_with(['.', ',', ';']) { Vec::new() } else { vec![&line[at..]] };
@@ -315,9 +323,8 @@ fn every_dependency_has_a_reason_in_the_architecture() {
     let manifest: toml::Table = text("Cargo.toml").parse().unwrap();
     let architecture = text("docs/architecture.md");
     let section = architecture.split("## Dependencies").nth(1).unwrap();
-    let named: BTreeSet<&str> = section
-        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'))
-        .collect();
+    let named: BTreeSet<&str> =
+        section.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_')).collect();
     for table in ["dependencies", "dev-dependencies"] {
         for name in manifest[table].as_table().unwrap().keys() {
             assert!(named.contains(name.as_str()), "{name} has no reason");
@@ -331,7 +338,9 @@ fn the_guide_lists_the_metrics_there_are() {
     read_all(&root().join("src"), &mut sources);
     let there: BTreeSet<&str> = sources
         .split('"')
-        .filter(|text| text.starts_with("portcullis_") && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+        .filter(|text| {
+            text.starts_with("portcullis_") && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+        })
         .filter(|text| !text.contains("__"))
         .collect();
     let guide = text("docs/operations.md");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::queue::{Effect, Submission};
+use super::queue::{Effect, Queue, Submission};
 use super::reconcile::LogState;
 use super::{Committed, Journal, OpenAllow};
 use crate::audit::checkpoint::SigningKey;
@@ -61,7 +61,10 @@ impl Writer {
     /// Serves until the queue is closed and drained, or a commit fails.
     pub fn run(mut self) {
         let mut taken = Vec::new();
-        let queue = &self.journal.clone().0.queue;
+        let journal = self.journal.clone();
+        let queue = &journal.0.queue;
+        // A panic leaves the log in a state nobody has thought of: it counts as a failed commit.
+        let _fail = FailOnPanic(queue);
         while queue.take(&mut taken) {
             let began = Instant::now();
             if let Err(error) = self.commit(&mut taken) {
@@ -154,6 +157,17 @@ impl Writer {
             self.append(time, &Body::event(&self.epochs, &Event::ClockJumped { by_us: jump_us }));
         }
         time
+    }
+}
+
+struct FailOnPanic<'a>(&'a Queue);
+
+impl Drop for FailOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail();
+            metrics::gauge!("portcullis_log_failed").set(1.0);
+        }
     }
 }
 

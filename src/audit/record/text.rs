@@ -261,6 +261,9 @@ mod tests {
         assert_eq!(list["first"].as_array().unwrap().len(), 85);
         assert_eq!(list["first"][84], json!("role:0084"));
         assert_eq!(written_list(&[], CUT_LIST_MAX), json!([]));
+        // 100 items of 11 bytes, 99 commas, 2 brackets: 1,201 bytes.
+        assert_eq!(written_list(&values[..100], 1_200)["count"], json!(100));
+        assert_eq!(written_list(&values[..100], 1_201).as_array().map(Vec::len), Some(100));
     }
 
     #[test]

@@ -127,12 +127,14 @@ fn a_flipped_bit_is_found_at_its_index() {
 fn without_a_tip_only_the_last_record_is_named_less_surely() {
     for sizes in [vec![6], vec![2, 4, 6]] {
         let intact = Log { tip: None, ..log(6, &sizes) };
+        let head = r#"{"v":1,"index":5,"prev":""#.len() + 64;
         for (index, record) in intact.records.iter().enumerate() {
             for byte in 0..record.len() {
                 let mut log = intact.clone();
                 log.records[index][byte] ^= 1;
                 let found = log.verify().unwrap_err();
-                if index < 5 {
+                // Up to its `prev`, even the last record is held by the chain.
+                if index < 5 || byte < head {
                     assert_eq!(found.index, index as u64, "record {index} byte {byte}");
                 } else {
                     assert!((found.proven..=5).contains(&found.index), "record {index} byte {byte}");
@@ -234,6 +236,17 @@ fn a_rewritten_chain_does_not_meet_the_signed_root() {
         let log = log.rechained(index + 1);
         assert_eq!(fault(log.verify()), (proven, proven, FaultKind::Root { size }), "record {index}");
     }
+}
+
+#[test]
+fn a_first_record_that_follows_another_is_refused_even_if_signed() {
+    let mut record = Vec::new();
+    let time = Timestamp::from_micros(0);
+    let leaf = seal(0, &Hash::of(b"before"), time, &Body::event(&EPOCHS, &Event::Stopped), &mut record);
+    let mut tree = Frontier::new();
+    tree.push(leaf, |_, _| ());
+    let log = Log { records: vec![record], notes: vec![key().sign(1, &tree.root())], tip: None };
+    assert_eq!(fault(log.verify()), (0, 0, FaultKind::Altered));
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn variables_go_from_wholes_to_parts_and_by_number_whatever_their_names_order() 
     let hosts: Vec<_> =
         (0..12).map(|i| (format!("PORTCULLIS__SERVICE__0__HOSTS__{i}"), format!("h{i}"))).collect();
     let mut variables: Vec<_> = hosts.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    variables.push(("portcullis__service__0__hosts", "whole"));
+    variables.push(("portcullis__service__0__hosts", "[\"whole\"]"));
     let settings = read_with(LEAST, &variables).unwrap_or_else(|e| panic!("{e}"));
     let hosts = &settings.services[0].route.hosts;
     assert_eq!(hosts.len(), 12);

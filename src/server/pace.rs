@@ -1,0 +1,240 @@
+//! How long a connection may keep the gate waiting: for the first byte of a request, and from there for the end of its
+//! head.
+//!
+//! hyper has one timer for both, which would either cut kept connections short or give slow heads all the time in the
+//! world.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http_body::{Body, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+/// What one connection is doing, shared by its socket, its calls and its watch.
+#[derive(Debug)]
+pub struct Pace {
+    doing: Cell<Doing>,
+    calls: Cell<usize>,
+    /// HTTP/2 has frames between requests; once it is spoken, only idleness counts.
+    framed: Cell<bool>,
+    head: Duration,
+    idle: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Doing {
+    /// Nothing, since.
+    Idle(Instant),
+    /// A head is arriving, since.
+    Head(Instant),
+    /// A call is being served.
+    Serving,
+}
+
+/// A call being served; it counts until its answer's body is dropped.
+#[derive(Debug)]
+pub struct Call(Rc<Pace>);
+
+/// A socket that tells the pace when a head begins.
+#[derive(Debug)]
+pub struct Paced<S> {
+    stream: S,
+    pace: Rc<Pace>,
+}
+
+impl Pace {
+    /// A connection that has just begun. A head may take `head` from its first byte, and a connection may lie `idle`.
+    pub fn new(head: Duration, idle: Duration) -> Rc<Self> {
+        let doing = Cell::new(Doing::Idle(Instant::now()));
+        Rc::new(Self { doing, calls: Cell::new(0), framed: Cell::new(false), head, idle })
+    }
+
+    /// A head has arrived whole. `framed`: by HTTP/2.
+    pub fn begin(self: &Rc<Self>, framed: bool) -> Call {
+        self.framed.set(framed);
+        self.calls.set(self.calls.get() + 1);
+        self.doing.set(Doing::Serving);
+        Call(Rc::clone(self))
+    }
+
+    /// Returns once the connection has kept the gate waiting for too long.
+    pub async fn overrun(&self) {
+        loop {
+            let now = Instant::now();
+            let next = match self.doing.get() {
+                Doing::Idle(since) if now >= since + self.idle => return,
+                Doing::Head(since) if !self.framed.get() && now >= since + self.head => return,
+                Doing::Head(since) if self.framed.get() && now >= since + self.idle => return,
+                Doing::Idle(since) => since + self.idle,
+                Doing::Head(since) => since + self.head,
+                Doing::Serving => now + self.head,
+            };
+            // What it does may change meanwhile: look often enough that a slow head overruns by no more than half.
+            let often = now + self.head / 2;
+            tokio::time::sleep_until(next.min(often).max(now + LEAST)).await;
+        }
+    }
+
+    fn heard(&self) {
+        match self.doing.get() {
+            Doing::Idle(_) => self.doing.set(Doing::Head(Instant::now())),
+            Doing::Head(_) if self.framed.get() => self.doing.set(Doing::Head(Instant::now())),
+            Doing::Head(_) | Doing::Serving => {}
+        }
+    }
+}
+
+impl Call {
+    /// `body`, with the call going on until it is dropped.
+    pub const fn until_end_of<B>(self, body: B) -> Answering<B> {
+        Answering { body, _call: self }
+    }
+}
+
+/// The body of an answer, whose call goes on until it is dropped.
+#[derive(Debug)]
+pub struct Answering<B> {
+    body: B,
+    _call: Call,
+}
+
+impl<B: Body + Unpin> Body for Answering<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let pace = &self.0;
+        pace.calls.set(pace.calls.get().saturating_sub(1));
+        if pace.calls.get() == 0 {
+            pace.doing.set(Doing::Idle(Instant::now()));
+        }
+    }
+}
+
+impl<S> Paced<S> {
+    /// Watches what `stream` hears.
+    pub const fn new(stream: S, pace: Rc<Pace>) -> Self {
+        Self { stream, pace }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if polled.is_ready() && buf.filled().len() > before {
+            self.pace.heard();
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+/// The watch never spins.
+const LEAST: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: Duration = Duration::from_secs(10);
+    const IDLE: Duration = Duration::from_secs(75);
+
+    fn run(claim: impl AsyncFnOnce()) {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(claim());
+    }
+
+    async fn waited(pace: &Pace) -> u64 {
+        let began = Instant::now();
+        pace.overrun().await;
+        began.elapsed().as_secs()
+    }
+
+    #[test]
+    fn a_silent_connection_may_lie_idle_and_no_longer() {
+        run(async || assert_eq!(waited(&Pace::new(HEAD, IDLE)).await, 75));
+    }
+
+    #[test]
+    fn a_slow_head_is_cut_however_often_it_sends_a_byte() {
+        run(async || {
+            let pace = Pace::new(HEAD, IDLE);
+            pace.heard();
+            let dripping = async {
+                loop {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    pace.heard();
+                }
+            };
+            tokio::select! {
+                secs = waited(&pace) => assert!((10..=15).contains(&secs), "{secs}"),
+                () = dripping => {}
+            }
+        });
+    }
+
+    #[test]
+    fn a_call_may_take_its_time_and_idleness_begins_when_it_ends() {
+        run(async || {
+            let pace = Pace::new(HEAD, IDLE);
+            pace.heard();
+            let call = pace.begin(false);
+            assert!(tokio::time::timeout(Duration::from_secs(1000), pace.overrun()).await.is_err());
+            drop(call);
+            assert_eq!(waited(&pace).await, 75);
+        });
+    }
+}
