@@ -57,7 +57,7 @@ fn journal(durability: Durability, waiting: usize) -> Measured {
     let dir = common::on_disk();
     let clock = Clock::system();
     let key = SigningKey::generate(Origin::parse("bench.example.com/log").unwrap()).unwrap();
-    let identity = LogIdentity { origin: key.origin().into(), vkey: key.verifier().to_string() };
+    let identity = LogIdentity { origin: key.origin().as_str().into(), vkey: key.verifier().to_string() };
     let options = RocksOptions { durability, ..RocksOptions::default() };
     let store = RocksStore::create(dir.path(), &identity, options).unwrap();
     let store = Arc::new(Counting { store, commits: AtomicU64::new(0) });

@@ -301,7 +301,7 @@ async fn connection(stream: TcpStream, upstream: Option<SocketAddr>) {
     // The caller may hang up at any time.
     let _ = match upstream {
         None => {
-            let answer = async |_: Request<Incoming>| Ok::<_, hyper::Error>(Response::new(Full::from(BODY)));
+            let answer = async |_: Request<Incoming>| Ok::<_, hyper::Error>(Response::new(Full::<Bytes>::from(BODY)));
             server.serve_connection(TokioIo::new(stream), service_fn(answer)).await
         }
         Some(upstream) => {
