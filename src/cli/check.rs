@@ -15,7 +15,7 @@ use crate::config::{ConfigErrors, Environment, Fault, Settings};
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
     /// The config file
-    #[arg(long, value_name = "FILE", env = "PORTCULLIS_CONFIG")]
+    #[arg(long, value_name = "FILE")]
     config: PathBuf,
 }
 
@@ -35,19 +35,14 @@ pub fn run(args: &Args) -> Result<Outcome> {
             return told(&errors);
         }
     };
-    let errors = app::check(&settings);
-    if !errors.is_empty() {
-        return told(&errors);
+    let (holding, faults) = app::check::check(&settings);
+    let (mut out, paint) = (std::io::stdout().lock(), Paint::of_stdout());
+    for what in &holding {
+        writeln!(out, "{} {what}", paint.good("holds:"))?;
     }
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{} {}", Paint::of_stdout().good("holds:"), args.config.display())?;
-    writeln!(
-        out,
-        "  {}, {}; config epoch {}",
-        count(settings.services.len() as u64, "service"),
-        count(settings.issuers.len() as u64, "issuer"),
-        settings.epoch()
-    )?;
+    if !faults.is_empty() {
+        return told(&faults);
+    }
     Ok(Outcome::Fine)
 }
 

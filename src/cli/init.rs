@@ -17,8 +17,8 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::dev::{self, DevIssuer, Grant};
 use super::out::Paint;
+use super::audit::create::create_log;
 use super::{Outcome, files};
-use crate::app;
 use crate::audit::checkpoint::{Origin, SigningKey};
 use crate::clock::Clock;
 use crate::config::{Environment, Settings};
@@ -87,7 +87,7 @@ impl Directory {
         files::write_public(&file, config.as_bytes())?;
         // The variables of this shell are not part of what is made.
         let settings = Settings::read(config, &file, &Environment::empty()).map_err(|errors| anyhow!("{errors}"))?;
-        app::create_log(&settings)?;
+        create_log(&settings)?;
         Ok(directory)
     }
 

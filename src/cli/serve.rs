@@ -12,7 +12,7 @@ use crate::app::{self, StartError};
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
     /// The config file
-    #[arg(long, value_name = "FILE", env = "PORTCULLIS_CONFIG")]
+    #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// Write the addresses listened on to this file, as JSON, once the gate is ready
     #[arg(long, value_name = "FILE")]

@@ -1,0 +1,52 @@
+//! `portcullis audit create`.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::source;
+use crate::app;
+use crate::cli::Outcome;
+use crate::cli::out::Paint;
+use crate::clock::Clock;
+use crate::config::Settings;
+
+/// Creates the log of a config.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Args {
+    /// The config that names the log
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Creates the log and prints its verifier key.
+///
+/// # Errors
+/// If there is a log, or its origin has been used, or it cannot be made.
+pub fn run(args: &Args) -> Result<Outcome> {
+    let settings = source::settings(&args.config)?;
+    let vkey = create_log(&settings)?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "created {} in {}", Paint::of_stdout().bold(&settings.log.origin), settings.log.dir.display())?;
+    writeln!(out, "verifier key: {vkey}")?;
+    Ok(Outcome::Fine)
+}
+
+/// Creates the log that `settings` name, whose first record names the policy and config it begins with. Returns the
+/// verifier key.
+pub(crate) fn create_log(settings: &Settings) -> Result<String> {
+    let parts = app::assemble::assemble(settings, &Clock::system())?;
+    Ok(app::log::create_log(settings, parts.epochs)?)
+}
+
+const AFTER_HELP: &str = "\
+A log is created once: `serve` never makes one. A mark in log.state_dir remembers that the origin has been used, so a
+log that is lost is not replaced in silence. The log's key must be there; `portcullis keygen` makes it.
+
+Example:
+  portcullis keygen --origin portcullis.example.com/gate-1 --out data/keys/log.pem
+  portcullis audit create --config config/portcullis.toml
+
+Exit codes: 0 created, 2 there is a log, or its origin has been used, or it cannot be made.";

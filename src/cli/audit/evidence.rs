@@ -1,0 +1,219 @@
+//! A log as a verifier needs it: signed notes, and records in order. From a store, or from an export.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read as _};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::audit::checkpoint::{Checkpoint, VerifierKey};
+use crate::audit::record::MAX_RECORD_BYTES;
+use crate::audit::rocks::RocksStore;
+use crate::audit::storage::{Store, StoreError, Walk};
+use crate::audit::verify::{Fault, FaultKind, Report, Verifier};
+
+/// What is to be verified.
+pub(super) enum Evidence {
+    /// A log's directory, as of when it was opened.
+    Log(RocksStore),
+    /// An export: one record a line.
+    Export(PathBuf),
+}
+
+/// What came of a verification.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Holds(Report),
+    Fails(Failure),
+}
+
+/// The first record that does not hold.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// The first bad index.
+    pub(super) index: u64,
+    /// Records below this index are proven by a checkpoint.
+    pub(super) proven: u64,
+    /// What is wrong, for people.
+    pub(super) what: String,
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self { index: fault.index, proven: fault.proven, what: fault.kind.to_string() }
+    }
+}
+
+/// How far a verification is: done, of all.
+pub(super) type Progress<'a> = dyn FnMut(u64, u64) + 'a;
+
+impl Evidence {
+    /// The notes to be met, ascending, the latest last.
+    pub(super) fn notes(&self) -> Result<Vec<Vec<u8>>> {
+        match self {
+            Self::Log(store) => Ok(stored_notes(store)?.into_iter().map(String::into_bytes).collect()),
+            Self::Export(path) => exported_notes(&checkpoints_path(path)),
+        }
+    }
+
+    /// Reads all of it.
+    pub(super) fn verify(
+        &self,
+        key: VerifierKey,
+        notes: Vec<Vec<u8>>,
+        against: Option<Checkpoint>,
+        progress: &mut Progress<'_>,
+    ) -> Result<Verdict> {
+        let mut verifier = match Verifier::new(key, notes) {
+            Ok(verifier) => verifier,
+            Err(fault) => return Ok(Verdict::Fails(fault.into())),
+        };
+        if let Some(kept) = against {
+            verifier = verifier.against(kept);
+        }
+        let fed = match self {
+            Self::Log(store) => feed_log(store, &mut verifier, progress)?,
+            Self::Export(path) => feed_export(path, &mut verifier, progress)?,
+        };
+        Ok(match fed {
+            Fed::All => verifier.finish().map_or_else(|fault| Verdict::Fails(fault.into()), Verdict::Holds),
+            Fed::Fault(fault) => Verdict::Fails(fault.into()),
+            Fed::Unreadable(error) => Verdict::Fails(unreadable(verifier, &error)),
+        })
+    }
+}
+
+/// How a log was read.
+enum Fed {
+    All,
+    Fault(Fault),
+    /// The store says that what it holds is damaged.
+    Unreadable(StoreError),
+}
+
+type Notes = Verifier<std::vec::IntoIter<Vec<u8>>>;
+
+fn feed_log(store: &RocksStore, verifier: &mut Notes, progress: &mut Progress<'_>) -> Result<Fed> {
+    let total = match store.last_index() {
+        Ok(last) => last.map_or(0, |last| last + 1),
+        Err(error) if is_damage(&error) => 0,
+        Err(error) => return Err(error.into()),
+    };
+    let mut fault = None;
+    let scanned = store.scan(Walk::Up(0), &mut |index, bytes| {
+        progress(index, total);
+        match verifier.feed(index, bytes) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(found) => {
+                fault = Some(found);
+                ControlFlow::Break(())
+            }
+        }
+    });
+    match (fault, scanned) {
+        (Some(fault), _) => Ok(Fed::Fault(fault)),
+        (None, Ok(())) => Ok(Fed::All),
+        (None, Err(error)) if is_damage(&error) => Ok(Fed::Unreadable(error)),
+        (None, Err(error)) => Err(error.into()),
+    }
+}
+
+/// Whether the store is readable but what it holds is not what was written.
+fn is_damage(error: &StoreError) -> bool {
+    match error {
+        StoreError::Engine(error) => error.kind() == rocksdb::ErrorKind::Corruption,
+        StoreError::Malformed(_) => true,
+        StoreError::Io(_) | StoreError::Missing(_) => false,
+    }
+}
+
+/// The records end where the store could not read on; an earlier fault comes first.
+fn unreadable(verifier: Notes, error: &StoreError) -> Failure {
+    let index = verifier.next_index();
+    let what = format!("cannot be read: {error}");
+    match verifier.finish() {
+        Err(fault) if fault.index < index || !matches!(fault.kind, FaultKind::Missing { .. }) => fault.into(),
+        Err(fault) => Failure { index, proven: fault.proven, what },
+        Ok(report) => Failure { index, proven: report.records, what },
+    }
+}
+
+fn feed_export(path: &Path, verifier: &mut Notes, progress: &mut Progress<'_>) -> Result<Fed> {
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    let total = file.metadata().with_context(|| path.display().to_string())?.len();
+    let (mut reader, mut line, mut done) = (BufReader::with_capacity(1 << 20, file), Vec::new(), 0);
+    for index in 0.. {
+        if next_line(&mut reader, &mut line).with_context(|| path.display().to_string())? == 0 {
+            break;
+        }
+        if let Err(fault) = verifier.feed(index, &line) {
+            return Ok(Fed::Fault(fault));
+        }
+        done += line.len() as u64 + 1;
+        progress(done, total);
+    }
+    Ok(Fed::All)
+}
+
+/// Reads a line without its end; no more of it than shows that it is too long. Returns how many bytes were read.
+fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<usize> {
+    line.clear();
+    let read = reader.take(MAX_RECORD_BYTES as u64 + 2).read_until(b'\n', line)?;
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    }
+    Ok(read)
+}
+
+/// The kept checkpoints and the latest, ascending by size.
+pub(super) fn stored_notes(store: &dyn Store) -> Result<Vec<String>, StoreError> {
+    let mut notes: Vec<String> = store.kept_checkpoints()?.into_iter().map(|(_, note)| note).collect();
+    if let Some(latest) = store.latest_checkpoint()?
+        && notes.last() != Some(&latest)
+    {
+        notes.push(latest);
+    }
+    Ok(notes)
+}
+
+/// Where an export's checkpoints are: beside it.
+pub(super) fn checkpoints_path(export: &Path) -> PathBuf {
+    let mut name = export.as_os_str().to_owned();
+    name.push(".checkpoints");
+    name.into()
+}
+
+/// The notes of an export's second file. A line that is not a JSON string stands for itself: no signature holds for it.
+fn exported_notes(path: &Path) -> Result<Vec<Vec<u8>>> {
+    let bytes = std::fs::read(path).with_context(|| {
+        format!("{}: an export is two files, the records and their checkpoints", path.display())
+    })?;
+    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    Ok(lines.map(|line| serde_json::from_slice::<String>(line).map_or(line.to_vec(), String::into_bytes)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_end_at_newlines_and_are_never_read_far_beyond_a_record() {
+        let long = vec![b'x'; 2 * MAX_RECORD_BYTES];
+        let text = [b"one\n\ntwo".as_slice(), b"\n", &long].concat();
+        let (mut reader, mut line) = (text.as_slice(), Vec::new());
+        let mut lines = Vec::new();
+        for _ in 0..3 {
+            next_line(&mut reader, &mut line).unwrap();
+            lines.push(line.clone());
+        }
+        assert_eq!(lines, [b"one".as_slice(), b"", b"two"]);
+        next_line(&mut reader, &mut line).unwrap();
+        assert_eq!(line.len(), MAX_RECORD_BYTES + 2);
+    }
+
+    #[test]
+    fn the_checkpoints_of_an_export_lie_beside_it() {
+        assert_eq!(checkpoints_path(Path::new("a/log.jsonl")), Path::new("a/log.jsonl.checkpoints"));
+    }
+}

@@ -1,0 +1,30 @@
+//! `portcullis audit …`: the log from the command line. Nothing here writes to a log that has records.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | [`create`] | makes the log of a config |
+//! | [`verify`] | proves a log, wherever it lies |
+//! | [`list`], [`show`] | records for people and scripts |
+//! | [`export`] | all records, for somebody else to verify |
+//! | `source` | where a log is, and how it is opened |
+//! | `evidence` | a log or an export, as a verifier needs it |
+
+pub mod create;
+mod evidence;
+pub mod export;
+pub mod list;
+pub mod show;
+mod source;
+pub mod verify;
+
+pub(super) const AFTER_HELP: &str = "\
+A log may be read while a gate writes to it. No command alters or deletes a record.
+
+Examples:
+  portcullis audit verify --config gate/portcullis.toml
+  portcullis audit list --config gate/portcullis.toml --subject alice --decision deny
+  portcullis audit show 42 --config gate/portcullis.toml
+  portcullis audit export --config gate/portcullis.toml --out log.jsonl
+  portcullis audit verify log.jsonl --vkey \"$(cat log.vkey)\"
+
+Exit codes: 0 fine, 1 the log does not hold, 2 wrong use or unreadable input.";

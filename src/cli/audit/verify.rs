@@ -1,0 +1,181 @@
+//! `portcullis audit verify`.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::evidence::{Evidence, Failure, Verdict};
+use super::source;
+use crate::app;
+use crate::audit::checkpoint::{Checkpoint, VerifierKey};
+use crate::audit::rocks::RocksStore;
+use crate::audit::verify::Report;
+use crate::cli::out::{Paint, count, grouped};
+use crate::cli::{Outcome, files};
+
+/// Verifies a log.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+#[group(id = "what", required = true, multiple = false, args = ["export", "config", "log"])]
+pub struct Args {
+    /// An export, with its checkpoints in FILE.checkpoints beside it
+    #[arg(value_name = "FILE", requires = "vkey")]
+    export: Option<PathBuf>,
+    /// The config that names the log and its key
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The log's directory, without a config
+    #[arg(long, value_name = "DIR", requires = "vkey")]
+    log: Option<PathBuf>,
+    /// The log's verifier key, as `portcullis keygen` printed it; with --config, instead of the config's key
+    #[arg(long, value_name = "VKEY")]
+    vkey: Option<String>,
+    /// A checkpoint of this log that was kept elsewhere: the log must be that one, or have grown from it
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
+    /// If the log holds, write its latest checkpoint to this new file, for a later --against
+    #[arg(long, value_name = "FILE")]
+    keep: Option<PathBuf>,
+    /// Answer with one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Verifies, and tells what was found.
+///
+/// # Errors
+/// If the log, the key or the kept checkpoint cannot be read.
+pub fn run(args: &Args) -> Result<Outcome> {
+    let (evidence, key) = find(args)?;
+    let against = args.against.as_deref().map(|path| kept_checkpoint(path, &key)).transpose()?;
+    let notes = evidence.notes()?;
+    let latest = notes.last().cloned();
+    let bar = progress_bar(&evidence)?;
+    let verdict = evidence.verify(key.clone(), notes, against, &mut |done, of| {
+        // Often enough for the eye.
+        if done.is_multiple_of(512) || matches!(evidence, Evidence::Export(_)) {
+            bar.set_length(of);
+            bar.set_position(done);
+        }
+    });
+    bar.finish_and_clear();
+    let verdict = verdict?;
+    if args.json { tell_json(&verdict, &key) } else { tell(&verdict, &key) }?;
+    match verdict {
+        Verdict::Fails(_) => Ok(Outcome::DoesNotHold),
+        Verdict::Holds(_) => {
+            if let (Some(path), Some(note)) = (&args.keep, latest) {
+                files::write_public(path, &note).context("--keep")?;
+            }
+            Ok(Outcome::Fine)
+        }
+    }
+}
+
+/// What is to be verified, and by which key.
+fn find(args: &Args) -> Result<(Evidence, VerifierKey)> {
+    let given = args.vkey.as_deref().map(|vkey| VerifierKey::parse(vkey.trim()).context("--vkey")).transpose()?;
+    if let Some(config) = &args.config {
+        let settings = source::settings(config)?;
+        let key = match given {
+            Some(key) => key,
+            None => app::log::signing_key(&settings.log)
+                .context("the log's key cannot be read; give its public half by --vkey")?
+                .verifier(),
+        };
+        return Ok((Evidence::Log(RocksStore::open_read_only(&settings.log.dir)?), key));
+    }
+    let key = given.ok_or_else(|| anyhow!("--vkey is missing: without a key nothing can be verified"))?;
+    match (&args.log, &args.export) {
+        (Some(dir), _) => Ok((Evidence::Log(RocksStore::open_read_only(dir)?), key)),
+        (None, Some(export)) => Ok((Evidence::Export(export.clone()), key)),
+        (None, None) => bail!("name a log by --config or --log, or an export"),
+    }
+}
+
+fn kept_checkpoint(path: &Path, key: &VerifierKey) -> Result<Checkpoint> {
+    let note = std::fs::read(path).with_context(|| format!("--against {}", path.display()))?;
+    Checkpoint::open(&note, key)
+        .with_context(|| format!("--against {} is not a checkpoint of {}", path.display(), key.name()))
+}
+
+/// A bar on stderr, if that is a terminal.
+fn progress_bar(evidence: &Evidence) -> Result<ProgressBar> {
+    let template = match evidence {
+        Evidence::Log(_) => "{bar:40} {human_pos} of {human_len} records, {eta} left",
+        Evidence::Export(_) => "{bar:40} {bytes} of {total_bytes}, {eta} left",
+    };
+    Ok(ProgressBar::new(0).with_style(ProgressStyle::with_template(template)?))
+}
+
+fn tell(verdict: &Verdict, key: &VerifierKey) -> Result<()> {
+    let paint = Paint::of_stdout();
+    let mut out = std::io::stdout().lock();
+    match verdict {
+        Verdict::Holds(Report { records, checkpoints, root, last_time }) => {
+            writeln!(out, "{} {}", paint.good("the log holds:"), key.name())?;
+            let last = last_time.map(|time| format!(", the last of {time}")).unwrap_or_default();
+            writeln!(out, "  {}{last}", count(*records, "record"))?;
+            writeln!(out, "  {} met, signed by {key}", count(*checkpoints, "checkpoint"))?;
+            writeln!(out, "  root {}", STANDARD.encode(root.0))?;
+        }
+        Verdict::Fails(Failure { index, proven, what }) => {
+            writeln!(out, "{} {}", paint.bad("the log does not hold:"), key.name())?;
+            writeln!(out, "  first bad index: {}", paint.bold(&index.to_string()))?;
+            writeln!(out, "  record {index}: {what}")?;
+            let before = match proven {
+                0 => "no record before it is proven by a checkpoint".to_owned(),
+                1 => "record 0 is proven by a checkpoint".to_owned(),
+                n => format!("records 0 to {} are proven by a checkpoint", grouped(n - 1)),
+            };
+            writeln!(out, "  {before}")?;
+        }
+    }
+    Ok(())
+}
+
+fn tell_json(verdict: &Verdict, key: &VerifierKey) -> Result<()> {
+    let answer = match verdict {
+        Verdict::Holds(report) => json!({
+            "holds": true,
+            "origin": key.name(),
+            "records": report.records,
+            "checkpoints": report.checkpoints,
+            "root": STANDARD.encode(report.root.0),
+            "last_time": report.last_time.map(|time| time.to_string()),
+        }),
+        Verdict::Fails(failure) => json!({
+            "holds": false,
+            "origin": key.name(),
+            "first_bad_index": failure.index,
+            "proven": failure.proven,
+            "fault": failure.what,
+        }),
+    };
+    Ok(writeln!(std::io::stdout(), "{answer}")?)
+}
+
+const AFTER_HELP: &str = "\
+Reads every record, in order, and checks the chain from each record to the next, the Merkle tree over all of them, and
+the signature and root of every stored checkpoint. Works on a stopped log, on one that a gate is writing to, and on an
+export. If the log does not hold, the first bad index is named.
+
+A log alone cannot show that its end is missing, or that all of it was signed anew by somebody who has its key. A
+checkpoint that was kept elsewhere can: see --keep and --against.
+
+In JSON: holds, origin, and records, checkpoints, root (base64), last_time; or first_bad_index, proven (records below
+it are under a checkpoint that was met), fault.
+
+Examples:
+  portcullis audit verify --config gate/portcullis.toml
+  portcullis audit verify --config gate/portcullis.toml --keep /mnt/elsewhere/monday
+  portcullis audit verify --config gate/portcullis.toml --against /mnt/elsewhere/monday
+  portcullis audit verify --log gate/log --vkey \"$(cat log.vkey)\"
+  portcullis audit verify log.jsonl --vkey \"$(cat log.vkey)\" --json
+
+Exit codes: 0 the log holds, 1 it does not, 2 wrong use or unreadable input.";
