@@ -35,7 +35,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
             return told(&errors);
         }
     };
-    let (holding, faults) = app::check::check(&settings);
+    let app::Proof { holding, faults } = app::check(&settings);
     let (mut out, paint) = (std::io::stdout().lock(), Paint::of_stdout());
     for what in &holding {
         writeln!(out, "{} {what}", paint.good("holds:"))?;

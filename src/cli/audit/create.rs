@@ -9,8 +9,6 @@ use super::source;
 use crate::app;
 use crate::cli::Outcome;
 use crate::cli::out::Paint;
-use crate::clock::Clock;
-use crate::config::Settings;
 
 /// Creates the log of a config.
 #[derive(Debug, clap::Args)]
@@ -27,18 +25,16 @@ pub struct Args {
 /// If there is a log, or its origin has been used, or it cannot be made.
 pub fn run(args: &Args) -> Result<Outcome> {
     let settings = source::settings(&args.config)?;
-    let vkey = create_log(&settings)?;
+    let vkey = app::create_log(&settings)?;
     let mut out = std::io::stdout().lock();
-    writeln!(out, "created {} in {}", Paint::of_stdout().bold(&settings.log.origin), settings.log.dir.display())?;
+    writeln!(
+        out,
+        "created {} in {}",
+        Paint::of_stdout().bold(&settings.log.origin),
+        settings.log.dir.display()
+    )?;
     writeln!(out, "verifier key: {vkey}")?;
     Ok(Outcome::Fine)
-}
-
-/// Creates the log that `settings` name, whose first record names the policy and config it begins with. Returns the
-/// verifier key.
-pub(crate) fn create_log(settings: &Settings) -> Result<String> {
-    let parts = app::assemble::assemble(settings, &Clock::system())?;
-    Ok(app::log::create_log(settings, parts.epochs)?)
 }
 
 const AFTER_HELP: &str = "\
