@@ -1,7 +1,11 @@
 //! How many records a second the journal makes durable, and how long each waits: with 1, 16, 64 and 256 callers waiting at
 //! once, synced and unsynced. Beside it, in the same run, what RocksDB alone does with batches of that many records.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints, and ends when something is wrong")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a bench prints, and ends when something is wrong"
+)]
 
 mod common;
 
@@ -27,7 +31,9 @@ use tokio::task::LocalSet;
 
 fn main() {
     println!("append: records a second, and how long a caller waits for one (ms)\n");
-    println!("| sync | waiting | journal/s | records a commit | p50 | p99 | RocksDB alone/s | journal to RocksDB |");
+    println!(
+        "| sync | waiting | journal/s | records a commit | p50 | p99 | RocksDB alone/s | journal to RocksDB |"
+    );
     println!("|---|---:|---:|---:|---:|---:|---:|---:|");
     for durability in [Durability::Fsync, Durability::Os] {
         for waiting in [1, 16, 64, 256] {
@@ -63,7 +69,8 @@ fn journal(durability: Durability, waiting: usize) -> Measured {
     let store = Arc::new(Counting { store, commits: AtomicU64::new(0) });
     let epochs = Epochs { policy: Hash::of(b"policy"), config: Hash::of(b"config") };
     let journal_options = JournalOptions { queue: 4096, timeout: Duration::from_secs(5) };
-    let (journal, writer) = Journal::open(Arc::clone(&store) as Arc<dyn Store>, key, clock, journal_options, epochs).unwrap();
+    let (journal, writer) =
+        Journal::open(Arc::clone(&store) as Arc<dyn Store>, key, clock, journal_options, epochs).unwrap();
 
     let calls = Rc::new(Calls::new());
     let began = Instant::now();

@@ -1,7 +1,11 @@
 //! How long a decision takes, allow and deny apart, with 10, 100 and 1,000 policy rows: Portcullis beside casbin-rs's own
 //! `enforce` for the same model, rows and questions, in the same run.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints, and ends when something is wrong")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a bench prints, and ends when something is wrong"
+)]
 
 mod common;
 
@@ -21,7 +25,9 @@ fn main() {
         let policy_text = policy(rows);
         let ours = load(&model, &policy_text);
         let theirs = casbin(&model, &policy_text);
-        for (answer, path) in [("allow", format!("/area/{}/page", rows / 2)), ("deny", "/elsewhere/page".to_owned())] {
+        for (answer, path) in
+            [("allow", format!("/area/{}/page", rows / 2)), ("deny", "/elsewhere/page".to_owned())]
+        {
             let question = Question {
                 user: "user:alice",
                 roles: &[],
@@ -35,8 +41,9 @@ fn main() {
             assert_eq!(matches!(ours.decide(&question), Verdict::Allow { .. }), expected);
             assert_eq!(theirs.enforce(("user:alice", "app", path.as_str(), "GET")).unwrap(), expected);
             let our_time = time(|| drop(black_box(ours.decide(black_box(&question)))));
-            let their_time =
-                time(|| drop(black_box(theirs.enforce(("user:alice", "app", black_box(path.as_str()), "GET")))));
+            let their_time = time(|| {
+                drop(black_box(theirs.enforce(("user:alice", "app", black_box(path.as_str()), "GET"))))
+            });
             println!(
                 "| {rows} | {answer} | {:.1} | {:.1} | {:.2} |",
                 micros(our_time),
@@ -60,7 +67,8 @@ fn policy(rows: usize) -> String {
 
 fn load(model: &str, policy: &str) -> Policy {
     let text = |name: &str, text: &str| Text { name: name.to_owned(), text: text.to_owned() };
-    Policy::load_text(&text("model.conf", model), &[text("policy.csv", policy)], PathForms::default()).unwrap()
+    Policy::load_text(&text("model.conf", model), &[text("policy.csv", policy)], PathForms::default())
+        .unwrap()
 }
 
 fn casbin(model: &str, policy: &str) -> Enforcer {
@@ -78,7 +86,8 @@ fn time(mut once: impl FnMut()) -> Duration {
     once();
     let rounds: u32 = 15;
     let budget = common::measured_for() / rounds;
-    let times = u32::try_from((budget.as_nanos() / began.elapsed().as_nanos().max(1)).clamp(1, 1_000_000)).unwrap();
+    let times =
+        u32::try_from((budget.as_nanos() / began.elapsed().as_nanos().max(1)).clamp(1, 1_000_000)).unwrap();
     let mut took: Vec<Duration> = (0..rounds)
         .map(|_| {
             let began = Instant::now();

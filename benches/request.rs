@@ -6,7 +6,11 @@
 //! The upstream is nginx where it is installed, else a small hyper server in a process of its own. The load comes from one
 //! thread of this process: each connection sends its next call when it has read the last answer.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints, and ends when something is wrong")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a bench prints, and ends when something is wrong"
+)]
 
 mod common;
 
@@ -44,7 +48,9 @@ fn measure() {
     let (upstream, name) = start_upstream();
     let bare = start_self(&upstream.address.to_string());
     println!("request: GET of {} bytes through the gate; upstream: {name}\n", BODY.len());
-    println!("| through | connections | calls/s | p50 ms | p99 ms | CPU µs a call | to bare: calls/s | to bare: CPU |");
+    println!(
+        "| through | connections | calls/s | p50 ms | p99 ms | CPU µs a call | to bare: calls/s | to bare: CPU |"
+    );
     println!("|---|---:|---:|---:|---:|---:|---:|---:|");
     for connections in [1, 16, 64] {
         tell("nothing", connections, &load(&upstream, connections, ""), None);
@@ -173,7 +179,11 @@ impl Drop for Server {
 
 fn start_upstream() -> (Server, &'static str) {
     let there = Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_ok();
-    if there { (start_nginx(), "nginx, one worker") } else { (start_self("upstream"), "hyper; nginx is not installed") }
+    if there {
+        (start_nginx(), "nginx, one worker")
+    } else {
+        (start_self("upstream"), "hyper; nginx is not installed")
+    }
 }
 
 fn start_nginx() -> Server {
@@ -301,7 +311,8 @@ async fn connection(stream: TcpStream, upstream: Option<SocketAddr>) {
     // The caller may hang up at any time.
     let _ = match upstream {
         None => {
-            let answer = async |_: Request<Incoming>| Ok::<_, hyper::Error>(Response::new(Full::<Bytes>::from(BODY)));
+            let answer =
+                async |_: Request<Incoming>| Ok::<_, hyper::Error>(Response::new(Full::<Bytes>::from(BODY)));
             server.serve_connection(TokioIo::new(stream), service_fn(answer)).await
         }
         Some(upstream) => {
@@ -338,4 +349,5 @@ const ROLE: &str = "PORTCULLIS_BENCH_ROLE";
 
 const TARGET: &str = "/docs/intro";
 
-const BODY: &str = "It is written before it opens, and what is written stays as it is: that is all there is to a gate.\n";
+const BODY: &str =
+    "It is written before it opens, and what is written stays as it is: that is all there is to a gate.\n";
