@@ -20,8 +20,10 @@ use crate::cli::{Outcome, files};
 
 /// Verifies a log.
 #[derive(Debug, clap::Args)]
-#[command(after_help = AFTER_HELP)]
-#[group(id = "what", required = true, multiple = false, args = ["export", "config", "log"])]
+#[command(
+    after_help = AFTER_HELP,
+    group = clap::ArgGroup::new("what").required(true).args(["export", "config", "log"])
+)]
 pub struct Args {
     /// An export, with its checkpoints in FILE.checkpoints beside it
     #[arg(value_name = "FILE", requires = "vkey")]
