@@ -27,25 +27,52 @@ pub enum CheckError {
     Log(#[from] LogError),
 }
 
-/// Proves what the settings name: policy, key sets, certificates, signing key and log. Returns everything that does not
-/// hold; nothing if all does. A gate may be serving meanwhile.
-pub fn check(settings: &Settings) -> Vec<CheckError> {
-    let mut faults = Vec::new();
-    faults.extend(assemble(settings, &Clock::system()).err().map(CheckError::from));
+/// What was proved, for people, and what does not hold.
+#[derive(Debug, Default)]
+pub struct Proof {
+    /// One line for each thing that holds.
+    pub holding: Vec<String>,
+    /// Everything that does not.
+    pub faults: Vec<CheckError>,
+}
+
+/// Proves what the settings name: policy, key sets, certificates, signing key and log. A gate may be serving meanwhile.
+pub fn check(settings: &Settings) -> Proof {
+    let mut proof = Proof::default();
+    proof.add(assemble(settings, &Clock::system()).map(|parts| {
+        let (services, issuers) = (settings.services.len(), settings.issuers.len());
+        vec![
+            format!("policy {}: {} rows and role links", parts.epochs.policy, parts.rows()),
+            format!("config {}: {services} service(s), {issuers} issuer(s)", parts.epochs.config),
+        ]
+    }));
     for (key, tls) in [("server.tls", &settings.server.tls), ("admin.tls", &settings.admin.tls)] {
-        faults.extend(server_tls(tls.as_ref()).err().map(|source| CheckError::Tls { key, source }));
+        proof.add(match server_tls(tls.as_ref()) {
+            Ok(None) => Ok(vec![]),
+            Ok(Some(_)) => Ok(vec![format!("{key}: certificate and key")]),
+            Err(source) => Err(CheckError::Tls { key, source }),
+        });
     }
-    faults.extend(check_log(settings).err().map(CheckError::from));
-    faults
+    proof.add(check_log(settings));
+    proof
+}
+
+impl Proof {
+    fn add<E: Into<CheckError>>(&mut self, found: Result<Vec<String>, E>) {
+        match found {
+            Ok(lines) => self.holding.extend(lines),
+            Err(fault) => self.faults.push(fault.into()),
+        }
+    }
 }
 
 /// Looks at the log as it stands.
-fn check_log(settings: &Settings) -> Result<(), LogError> {
+fn check_log(settings: &Settings) -> Result<Vec<String>, LogError> {
     let key = log::signing_key(&settings.log)?;
     let store = match RocksStore::open_read_only(&settings.log.dir) {
-        Err(OpenError::Absent(_)) => return log::missing(&settings.log, &key),
+        Err(OpenError::Absent(_)) => return Err(log::missing(&settings.log, &key)),
         opened => opened?,
     };
-    reconcile(&store, &key)?;
-    Ok(())
+    let size = reconcile(&store, &key)?.frontier.size();
+    Ok(vec![format!("log {}: {size} records, verifier key {}", settings.log.origin, key.verifier())])
 }

@@ -86,22 +86,19 @@ pub fn signing_key(log: &settings::Log) -> Result<SigningKey, LogError> {
 /// [`LogError::Gone`] if there is none but there was one; [`LogError::Open`].
 pub fn open(log: &settings::Log, key: &SigningKey) -> Result<Arc<dyn Store>, LogError> {
     if !RocksStore::is_at(&log.dir) {
-        missing(log, key)?;
+        return Err(missing(log, key));
     }
     Ok(Arc::new(RocksStore::open(&log.dir, rocks_options(log))?))
 }
 
-/// Says of a log that is not there whether it ever was.
-///
-/// # Errors
-/// [`LogError::Gone`] if it was, [`OpenError::Absent`] if not.
-pub fn missing(log: &settings::Log, key: &SigningKey) -> Result<(), LogError> {
+/// What to say of a log that is not there: [`LogError::Gone`] if it ever was, [`OpenError::Absent`] if not.
+pub fn missing(log: &settings::Log, key: &SigningKey) -> LogError {
     let marker = Marker::of(&log.state_dir, key.origin().as_str());
     if marker.is_set() {
         let mark = marker.path().to_owned();
-        return Err(LogError::Gone { dir: log.dir.clone(), mark, origin: log.origin.clone() });
+        return LogError::Gone { dir: log.dir.clone(), mark, origin: log.origin.clone() };
     }
-    Err(OpenError::Absent(log.dir.clone()).into())
+    OpenError::Absent(log.dir.clone()).into()
 }
 
 /// Creates the configured log, once: marks its origin as used, makes the store, writes the first record. Returns the

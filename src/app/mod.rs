@@ -25,7 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
-pub use self::check::{CheckError, check};
+pub use self::check::{CheckError, Proof, check};
 pub use self::log::create_log;
 
 use self::assemble::{AssembleError, assemble, server_tls};

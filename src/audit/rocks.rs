@@ -6,7 +6,7 @@
 //! | `nodes` | level, 1 byte; position, 8 bytes big-endian | hash, 32 bytes |
 //! | `checkpoints` | size, 8 bytes big-endian | signed note |
 //! | `open` | index of an allow, 8 bytes big-endian | empty |
-//! | `meta` | `format`, `origin`, `vkey`, `latest` | `1`; text; text; signed note |
+//! | `meta` | `format`, `origin`, `vkey`, `latest`, `tip` | `1`; text; text; signed note; leaf hash, 32 bytes |
 //!
 //! Each commit is one write batch over all of them, so a crash leaves all of it or nothing.
 
@@ -194,7 +194,11 @@ impl Store for RocksStore {
         for index in &batch.closed {
             write.delete_cf(open, index.to_be_bytes());
         }
-        write.put_cf(self.family(META)?, LATEST_KEY, &batch.checkpoint);
+        let meta = self.family(META)?;
+        write.put_cf(meta, LATEST_KEY, &batch.checkpoint);
+        if let Some(tip) = &batch.tip {
+            write.put_cf(meta, TIP_KEY, tip.0);
+        }
         if let Some(size) = batch.keep {
             write.put_cf(self.family(CHECKPOINTS)?, size.to_be_bytes(), &batch.checkpoint);
         }
@@ -237,6 +241,10 @@ impl Store for RocksStore {
         Ok(())
     }
 
+    fn tip(&self) -> Result<Option<Hash>, StoreError> {
+        self.db.get_cf(self.family(META)?, TIP_KEY)?.map(|bytes| hash_of(bytes, TIP_KEY)).transpose()
+    }
+
     fn latest_checkpoint(&self) -> Result<Option<String>, StoreError> {
         self.meta(LATEST_KEY)
     }
@@ -262,12 +270,16 @@ impl Store for RocksStore {
 
     fn node(&self, id: NodeId) -> Result<Option<Hash>, StoreError> {
         let value = self.db.get_cf(self.family(NODES)?, node_key(id))?;
-        value.map(|bytes| bytes.try_into().map(Hash).map_err(|_| StoreError::Malformed("node"))).transpose()
+        value.map(|bytes| hash_of(bytes, "node")).transpose()
     }
 }
 
 fn index_of(key: &[u8]) -> Result<u64, StoreError> {
     key.try_into().map(u64::from_be_bytes).map_err(|_| StoreError::Malformed("key"))
+}
+
+fn hash_of(bytes: Vec<u8>, what: &'static str) -> Result<Hash, StoreError> {
+    bytes.try_into().map(Hash).map_err(|_| StoreError::Malformed(what))
 }
 
 fn node_key(id: NodeId) -> [u8; 9] {
@@ -360,4 +372,5 @@ const FORMAT_KEY: &str = "format";
 const ORIGIN_KEY: &str = "origin";
 const VKEY_KEY: &str = "vkey";
 const LATEST_KEY: &str = "latest";
+const TIP_KEY: &str = "tip";
 const FORMAT: &[u8] = b"1";

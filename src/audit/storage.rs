@@ -15,7 +15,7 @@ use super::merkle::NodeId;
 /// 3. **An error is final.** When `commit` returns an error, the batch may be there or not after a restart (an fsync
 ///    that failed may have persisted). The caller never calls `commit` again on this store and never assumes either.
 /// 4. **Readers see commits whole** and in order, at once after `commit` returned.
-/// 5. **Nothing is ever rewritten** but the latest checkpoint and the set of open allows.
+/// 5. **Nothing is ever rewritten** but the latest checkpoint, the tip and the set of open allows.
 pub trait Store: Send + Sync + 'static {
     /// Writes one batch.
     ///
@@ -35,6 +35,9 @@ pub trait Store: Send + Sync + 'static {
     /// Hands records on in the order of `walk` until `visit` breaks or they end. Indexes come as stored: gaps are for
     /// the caller to see.
     fn scan(&self, walk: Walk, visit: &mut Visit<'_>) -> Result<(), StoreError>;
+
+    /// The leaf hash of the last record, as the writer computed it; `None` if the log is empty.
+    fn tip(&self) -> Result<Option<Hash>, StoreError>;
 
     /// The checkpoint that the last commit signed, as a note.
     fn latest_checkpoint(&self) -> Result<Option<String>, StoreError>;
@@ -87,6 +90,8 @@ pub struct Batch {
     ends: Vec<usize>,
     /// Nodes of the tree that became complete.
     pub nodes: Vec<(NodeId, Hash)>,
+    /// The leaf hash of the last record.
+    pub tip: Option<Hash>,
     /// The signed note over everything up to and with this batch; it replaces the latest one.
     pub checkpoint: String,
     /// The size under which the checkpoint is also kept for good, if it is.
@@ -104,6 +109,7 @@ impl Batch {
         self.bytes.clear();
         self.ends.clear();
         self.nodes.clear();
+        self.tip = None;
         self.checkpoint.clear();
         self.keep = None;
         self.opened.clear();

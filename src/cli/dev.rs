@@ -79,7 +79,9 @@ impl DevIssuer {
     fn coordinates(&self) -> Result<(String, String)> {
         // SEC 1, section 2.3.3: an uncompressed point is 0x04, then x and y.
         match self.pair.public_key_raw().split_first_chunk::<33>() {
-            Some(([0x04, x @ ..], y)) if y.len() == 32 => Ok((URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y))),
+            Some(([0x04, x @ ..], y)) if y.len() == 32 => {
+                Ok((URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y)))
+            }
             _ => bail!("the public key is not an uncompressed point of P-256"),
         }
     }

@@ -42,8 +42,8 @@ pub(crate) fn make_private_dir(path: &Path) -> Result<()> {
 /// Makes `path` a directory that is empty: a new one, or one that is there and holds nothing.
 pub(crate) fn claim_dir(path: &Path) -> Result<()> {
     if path.symlink_metadata().is_ok() {
-        let mut entries =
-            std::fs::read_dir(path).with_context(|| format!("{} is no directory that can be read", path.display()))?;
+        let mut entries = std::fs::read_dir(path)
+            .with_context(|| format!("{} is no directory that can be read", path.display()))?;
         if entries.next().is_some() {
             bail!("{} is not empty; name a directory that is new or empty", path.display());
         }

@@ -73,7 +73,8 @@ impl Directory {
         let config = config_text(changes)?;
         files::claim_dir(path)?;
         let directory = Self::fill(path, origin, &config);
-        directory.with_context(|| format!("{} is not complete; remove it before trying again", path.display()))
+        directory
+            .with_context(|| format!("{} is not complete; remove it before trying again", path.display()))
     }
 
     fn fill(path: &Path, origin: Origin, config: &str) -> Result<Self> {
@@ -86,7 +87,8 @@ impl Directory {
         let file = directory.config();
         files::write_public(&file, config.as_bytes())?;
         // The variables of this shell are not part of what is made.
-        let settings = Settings::read(config, &file, &Environment::empty()).map_err(|errors| anyhow!("{errors}"))?;
+        let settings =
+            Settings::read(config, &file, &Environment::empty()).map_err(|errors| anyhow!("{errors}"))?;
         app::create_log(&settings)?;
         Ok(directory)
     }
@@ -159,7 +161,10 @@ fn config_text(changes: &[Change]) -> Result<String> {
         .replace("../data/", "")
         .replace("../policies/", "policies/")
         .replace("config/portcullis.toml", "portcullis.toml")
-        .replace("# Portcullis: the configuration that runs as it is.", "# Portcullis: made by `portcullis init`.");
+        .replace(
+            "# Portcullis: the configuration that runs as it is.",
+            "# Portcullis: made by `portcullis init`.",
+        );
     let mut lines: Vec<&str> = text.lines().collect();
     for change in changes {
         let mut found = false;
@@ -219,7 +224,10 @@ fn tell(directory: &Directory) -> Result<()> {
     for command in [
         format!("portcullis check --config {config}"),
         format!("portcullis serve --config {config}"),
-        format!("curl -i -H \"Authorization: Bearer $(cat {})\" http://127.0.0.1:8080/docs/intro", token.display()),
+        format!(
+            "curl -i -H \"Authorization: Bearer $(cat {})\" http://127.0.0.1:8080/docs/intro",
+            token.display()
+        ),
         format!("portcullis audit list --config {config}"),
         format!("portcullis audit verify --config {config}"),
     ] {
@@ -265,7 +273,11 @@ mod tests {
     fn the_config_of_a_new_directory_names_files_within_it() {
         let settings = settings(&[]);
         for file in &settings.files {
-            assert!(file.path.starts_with("/gate") && !file.path.to_string_lossy().contains(".."), "{:?}", file.path);
+            assert!(
+                file.path.starts_with("/gate") && !file.path.to_string_lossy().contains(".."),
+                "{:?}",
+                file.path
+            );
         }
         assert_eq!(settings.log.dir, Path::new("/gate/log"));
         assert_eq!(settings.policy.model, Path::new("/gate/policies/model.conf"));
@@ -275,7 +287,10 @@ mod tests {
     fn the_development_issuer_of_the_config_is_the_one_that_signs() {
         let settings = settings(&[]);
         let issuer = settings.issuers.first().unwrap();
-        assert_eq!((issuer.issuer.as_str(), issuer.audience.as_slice()), (dev::ISSUER, &[dev::AUDIENCE.to_owned()][..]));
+        assert_eq!(
+            (issuer.issuer.as_str(), issuer.audience.as_slice()),
+            (dev::ISSUER, &[dev::AUDIENCE.to_owned()][..])
+        );
         for (_, role) in PEOPLE {
             assert!(issuer.roles.iter().any(|granted| granted == role), "{role} is not granted");
         }

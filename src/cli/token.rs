@@ -65,7 +65,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
 
 /// Reads a whole number and a unit: `90s`, `15m`, `24h`, `7d`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wanted = || format!("{text:?} is not a duration; write a whole number and a unit, like 90s, 15m, 24h or 7d");
+    let wanted =
+        || format!("{text:?} is not a duration; write a whole number and a unit, like 90s, 15m, 24h or 7d");
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits).ok_or_else(wanted)?;
     let seconds = match unit {
@@ -99,7 +100,8 @@ mod tests {
         for (text, seconds) in [("1s", 1), ("90s", 90), ("15m", 900), ("24h", 86_400), ("7d", 604_800)] {
             assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)));
         }
-        for text in ["", "s", "5", "1.5h", "-1s", "1 h", "0s", "4000d", "99999999999999999999s", "1hh", "5µs"] {
+        for text in ["", "s", "5", "1.5h", "-1s", "1 h", "0s", "4000d", "99999999999999999999s", "1hh", "5µs"]
+        {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }

@@ -205,3 +205,27 @@ impl EffectorStream for TracingStream {
         self.inner.push_effect(effect)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    #[test]
+    fn a_panic_is_caught_and_leaves_nothing_for_the_next_question() {
+        let tables = Arc::new(Tables::default());
+        let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let question =
+            Question { user: "u", roles: &[], service: "s", path: "/", method: "GET", host: "", ip };
+        let (result, _) = ask(&tables, &question, || -> bool {
+            FRAME.with_borrow_mut(|frame| {
+                frame.as_mut().unwrap().trace.allowed_by = Some(7);
+                panic!("on purpose");
+            })
+        });
+        assert!(result.is_none());
+        assert!(FRAME.with_borrow(Option::is_none));
+        let (result, trace) = ask(&tables, &question, || true);
+        assert_eq!((result, trace.allowed_by), (Some(true), None));
+    }
+}

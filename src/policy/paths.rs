@@ -178,8 +178,7 @@ impl Path {
     }
 
     fn literal(&mut self, text: &str) -> Result<(), Unmatchable> {
-        let mut chars = text.char_indices();
-        while let Some((at, c)) = chars.next() {
+        for (at, c) in text.char_indices() {
             if self.at_start {
                 self.at_start = false;
                 if c != '/' {

@@ -561,6 +561,23 @@ mod tests {
     }
 
     #[test]
+    fn a_tail_stops_at_a_line_feed_and_a_segment_does_not() {
+        for (function, value, pattern, expected) in [
+            (Function::KeyMatch2, "/a/b", "/a/*", true),
+            (Function::KeyMatch2, "/a/", "/a/*", true),
+            (Function::KeyMatch2, "/a/\n", "/a/*", false),
+            (Function::KeyMatch2, "/a\nb", "/:x", true),
+            (Function::KeyMatch2, "/", "/:x", false),
+            (Function::KeyMatch5, "/a?b", "/a", true),
+            (Function::KeyMatch3, "/a?b", "/a", false),
+        ] {
+            let expected = Some(Answer::Matches(expected));
+            assert_eq!(casbin(function, value, pattern, ""), expected, "{function} {pattern}");
+            assert_eq!(ours(function, value, pattern, ""), expected, "{function} {pattern}");
+        }
+    }
+
+    #[test]
     fn a_regex_is_bounded_in_size() {
         let huge = r"\pL{1000}{10}";
         assert!(matches!(

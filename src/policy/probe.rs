@@ -39,15 +39,20 @@ pub(super) fn run(
     let mut probe = Single::new(model, &model.matcher).map_err(in_matcher)?;
     let mut faults = Faults::default();
     for row in rows.iter().take(each).chain(rows.last().filter(|_| rows.len() > each)) {
-        let evaluated = matcher.evaluated.iter().filter_map(|column| row.fields.get(*column));
-        let alone: Result<(), Problem> = evaluated
-            .map(|expression| single(model, &format!("({expression}) == true"), policy, Some(row)))
-            .collect();
-        let whole = alone.and_then(|()| probe.evaluate(policy, Some(row)).map_err(Problem::Evaluation));
-        if let Err(problem) = whole
-            && !faults.note(&row.file, Some(row.line), problem)
-        {
-            break;
+        let whole = matcher
+            .evaluated
+            .iter()
+            .filter_map(|column| row.fields.get(*column))
+            .try_for_each(|expression| single(model, &format!("({expression}) == true"), policy, Some(row)))
+            .and_then(|()| probe.evaluate(policy, Some(row)).map_err(Problem::Evaluation));
+        // Without expressions in rows, what fails over one row is the matcher's fault and not the row's.
+        if let Err(problem) = whole {
+            if matcher.evaluated.is_empty() {
+                return Err(in_matcher(problem).into());
+            }
+            if !faults.note(&row.file, Some(row.line), problem) {
+                break;
+            }
         }
     }
     faults.none_or_error()?;

@@ -123,8 +123,24 @@ fn each_role_definition_has_a_graph_of_its_own() {
     // In casbin-rs, g2's link would make eve a viewer.
     assert!(matches!(policy.decide(&question("user:eve", &[], "/docs/a")), Verdict::Deny { .. }));
     // A request's roles are rows of g and of no other definition.
-    let docs = ["docs".to_owned()];
-    assert!(matches!(policy.decide(&question("/docs/b", &docs, "/docs/b")), Verdict::Deny { .. }));
+    let roles = ["role:viewer".to_owned(), "docs".to_owned()];
+    assert!(matches!(policy.decide(&question("/docs/a", &roles, "/docs/a")), Verdict::Allow { .. }));
+    assert!(matches!(policy.decide(&question("/docs/b", &roles, "/docs/b")), Verdict::Deny { .. }));
+}
+
+#[test]
+fn roles_of_a_request_do_not_hold_in_another_domain() {
+    let three = model(
+        "sub, dom, obj, act",
+        "sub, dom, obj",
+        "g = _, _, _",
+        ALLOW,
+        "g(r.sub, p.sub, p.dom) && keyMatch(r.obj, p.obj)",
+    );
+    let policy = load(&three, "p, role:viewer, app, /docs/*\np, role:viewer, billing, /bills/*\n").unwrap();
+    let viewer = ["role:viewer".to_owned()];
+    assert!(matches!(policy.decide(&question("user:a", &viewer, "/docs/a")), Verdict::Allow { .. }));
+    assert!(matches!(policy.decide(&question("user:a", &viewer, "/bills/a")), Verdict::Deny { .. }));
 }
 
 #[test]

@@ -59,6 +59,12 @@ pub enum ReconcileError {
         /// By the store.
         held: u64,
     },
+    /// The last record is not the one that was written.
+    #[error("record {index}, the last one, is not the one that was written")]
+    Tip {
+        /// Which.
+        index: u64,
+    },
     /// The records do not hash to what was signed.
     #[error(
         "the log's records do not hash to its latest checkpoint of size {size}; run `portcullis audit verify` to find the first bad record"
@@ -115,7 +121,11 @@ pub fn reconcile(store: &dyn Store, key: &SigningKey) -> Result<LogState, Reconc
         Some(index) => {
             let bytes = store.record(index)?.ok_or(StoreError::Missing("record"))?;
             let last = Head::parse(&bytes).map_err(|source| ReconcileError::Record { index, source })?;
-            (Hash::leaf(&bytes), last.time)
+            let leaf = Hash::leaf(&bytes);
+            if store.tip()? != Some(leaf) {
+                return Err(ReconcileError::Tip { index });
+            }
+            (leaf, last.time)
         }
     };
     Ok(LogState { frontier, prev, last_time, open: store.open_allows()?, checkpoint })

@@ -105,6 +105,7 @@ impl Writer {
             }
         }
         let size = self.frontier.size();
+        self.batch.tip = Some(self.prev);
         self.batch.checkpoint = self.key.sign(size, &self.frontier.root());
         let keep = self.kept.is_none_or(|kept| kept.elapsed() >= KEEP_EVERY);
         self.batch.keep = keep.then_some(size);

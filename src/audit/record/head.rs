@@ -107,29 +107,28 @@ fn decimal(bytes: &[u8]) -> Option<(u64, &[u8])> {
 
 /// Exactly `YYYY-MM-DDThh:mm:ss.ffffffZ`, a real moment, no leap second, from 1970 on.
 fn parse_time(text: &[u8; 27]) -> Option<Timestamp> {
-    const SHAPE: &[u8; 27] = b"0000-00-00T00:00:00.000000Z";
-    let mut numbers = [0i64; 7];
-    let mut field = 0;
-    for (byte, shape) in text.iter().zip(SHAPE) {
-        if *shape == b'0' {
-            if !byte.is_ascii_digit() {
-                return None;
-            }
-            let number = numbers.get_mut(field)?;
-            *number = *number * 10 + i64::from(byte - b'0');
-        } else {
-            if byte != shape {
-                return None;
-            }
-            field += 1;
-        }
-    }
-    let [year, month, day, hour, minute, second, micros] = numbers;
+    let (year, rest) = digits::<4>(text, b'-')?;
+    let (month, rest) = digits::<2>(rest, b'-')?;
+    let (day, rest) = digits::<2>(rest, b'T')?;
+    let (hour, rest) = digits::<2>(rest, b':')?;
+    let (minute, rest) = digits::<2>(rest, b':')?;
+    let (second, rest) = digits::<2>(rest, b'.')?;
+    let (micros, _) = digits::<6>(rest, b'Z')?;
     if hour > 23 || minute > 59 || second > 59 {
         return None;
     }
     let seconds = days_since_epoch(year, month, day)? * 86_400 + hour * 3_600 + minute * 60 + second;
     Some(Timestamp::from_micros(seconds * 1_000_000 + micros))
+}
+
+/// `N` digits and the byte that ends them.
+fn digits<const N: usize>(text: &[u8], end: u8) -> Option<(i64, &[u8])> {
+    let (digits, rest) = text.split_first_chunk::<N>()?;
+    let (ended, rest) = rest.split_first()?;
+    if *ended != end || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some((digits.iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0')), rest))
 }
 
 /// Days from 1970-01-01 to a date of the Gregorian calendar; `None` before it and for dates that do not exist.

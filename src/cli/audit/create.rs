@@ -27,7 +27,12 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let settings = source::settings(&args.config)?;
     let vkey = app::create_log(&settings)?;
     let mut out = std::io::stdout().lock();
-    writeln!(out, "created {} in {}", Paint::of_stdout().bold(&settings.log.origin), settings.log.dir.display())?;
+    writeln!(
+        out,
+        "created {} in {}",
+        Paint::of_stdout().bold(&settings.log.origin),
+        settings.log.dir.display()
+    )?;
     writeln!(out, "verifier key: {vkey}")?;
     Ok(Outcome::Fine)
 }

@@ -190,7 +190,9 @@ fn exported_notes(path: &Path) -> Result<Vec<Vec<u8>>> {
         format!("{}: an export is two files, the records and their checkpoints", path.display())
     })?;
     let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    Ok(lines.map(|line| serde_json::from_slice::<String>(line).map_or(line.to_vec(), String::into_bytes)).collect())
+    Ok(lines
+        .map(|line| serde_json::from_slice::<String>(line).map_or(line.to_vec(), String::into_bytes))
+        .collect())
 }
 
 #[cfg(test)]

@@ -10,9 +10,9 @@ use super::source::Source;
 use crate::audit::query::{Filter, Order, page};
 use crate::audit::record::{Kind, Record};
 use crate::audit::storage::Store;
+use crate::cli::Outcome;
 use crate::cli::out::{Paint, column, printable, short};
 use crate::cli::token::parse_duration;
-use crate::cli::Outcome;
 use crate::clock::{Clock, Timestamp};
 
 /// Lists records.
@@ -124,7 +124,13 @@ fn row(record: &Record<'_>, paint: Paint) -> String {
     let (what, why, who, request) = match head.kind {
         Kind::Decision => decision_columns(record),
         Kind::Outcome => outcome_columns(record),
-        Kind::Admin | Kind::Policy | Kind::Config | Kind::Lifecycle | Kind::Retention | Kind::Key | Kind::Summary => {
+        Kind::Admin
+        | Kind::Policy
+        | Kind::Config
+        | Kind::Lifecycle
+        | Kind::Retention
+        | Kind::Key
+        | Kind::Summary => {
             (head.kind.as_str().to_owned(), shown(record, &["event"]), "-".to_owned(), event_text(record))
         }
     };
@@ -134,7 +140,8 @@ fn row(record: &Record<'_>, paint: Paint) -> String {
         _ => column(&what, 9),
     };
     let time = time.get(..19).unwrap_or(&time);
-    let line = format!("{:>6}  {time}  {what}  {}  {}  {request}", head.index, column(&why, 24), column(&who, 14));
+    let line =
+        format!("{:>6}  {time}  {what}  {}  {}  {request}", head.index, column(&why, 24), column(&who, 14));
     line.trim_end().to_owned()
 }
 
@@ -154,7 +161,8 @@ fn decision_columns(record: &Record<'_>) -> (String, String, String, String) {
 
 fn outcome_columns(record: &Record<'_>) -> (String, String, String, String) {
     let number = |key: &str| record.value(&[key]).and_then(Value::as_u64);
-    let mut text = format!("of {}", number("decision_index").map_or_else(|| "?".to_owned(), |index| index.to_string()));
+    let mut text =
+        format!("of {}", number("decision_index").map_or_else(|| "?".to_owned(), |index| index.to_string()));
     if let Some(status) = number("status") {
         text.push_str(&format!(": {status}"));
     }
@@ -190,10 +198,13 @@ fn parse_time(text: &str) -> Result<Timestamp, String> {
 
 /// Reads RFC 3339, a date, or how long before `now`.
 fn parse_time_at(text: &str, now: Timestamp) -> Result<Timestamp, String> {
-    let ago = |by: Duration| Timestamp::from_micros(now.as_micros() - i64::try_from(by.as_micros()).unwrap_or(0));
+    let ago =
+        |by: Duration| Timestamp::from_micros(now.as_micros() - i64::try_from(by.as_micros()).unwrap_or(0));
     let date = || Timestamp::parse(&format!("{text}T00:00:00Z"));
     Timestamp::parse(text).or_else(date).or_else(|| parse_duration(text).ok().map(ago)).ok_or_else(|| {
-        format!("{text:?} is no time; write 2026-01-31T12:00:00Z, 2026-01-31, or how long ago, like 15m or 24h")
+        format!(
+            "{text:?} is no time; write 2026-01-31T12:00:00Z, 2026-01-31, or how long ago, like 15m or 24h"
+        )
     })
 }
 
@@ -261,7 +272,8 @@ mod tests {
 
     #[test]
     fn an_outcome_names_its_decision() {
-        let fields = r#""kind":"outcome","decision_index":6,"result":"completed","status":200,"duration_us":1200"#;
+        let fields =
+            r#""kind":"outcome","decision_index":6,"result":"completed","status":200,"duration_us":1200"#;
         assert_eq!(
             line(fields),
             "     7  2026-01-31 12:00:00  outcome    completed                 -               of 6: 200, 1.2 ms"

@@ -86,7 +86,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
 
 /// What is to be verified, and by which key.
 fn find(args: &Args) -> Result<(Evidence, VerifierKey)> {
-    let given = args.vkey.as_deref().map(|vkey| VerifierKey::parse(vkey.trim()).context("--vkey")).transpose()?;
+    let given =
+        args.vkey.as_deref().map(|vkey| VerifierKey::parse(vkey.trim()).context("--vkey")).transpose()?;
     if let Some(config) = &args.what.config {
         let settings = source::settings(config)?;
         let key = match given {

@@ -96,7 +96,8 @@ async fn listen() -> Result<(TcpListener, TcpListener, (SocketAddr, SocketAddr))
 }
 
 async fn signals(interrupt: Sender<()>) {
-    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
         return;
     };
     loop {
@@ -123,7 +124,9 @@ async fn accept(listener: TcpListener, backend: Backend) {
         spawn_local(async move {
             let answer = service_fn(move |request| answer(backend.clone(), request));
             // A connection that breaks is the gate's to tell of.
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), answer)
+                .await;
         });
     }
 }

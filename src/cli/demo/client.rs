@@ -44,7 +44,8 @@ impl Client {
 
     /// Sends `request` on a connection of its own and reads until the gate closes it.
     pub(super) fn call(&self, request: &str) -> Result<Reply> {
-        let socket = TcpStream::connect(self.address).with_context(|| format!("no connection to {}", self.address))?;
+        let socket =
+            TcpStream::connect(self.address).with_context(|| format!("no connection to {}", self.address))?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_nodelay(true)?;
         let connection = ClientConnection::new(Arc::clone(&self.tls), ServerName::from(self.address.ip()))?;
@@ -69,12 +70,18 @@ impl Reply {
         let mut lines = head.split("\r\n");
         let first = lines.next().unwrap_or_default();
         let mut words = first.splitn(3, ' ').skip(1);
-        let status = words.next().and_then(|word| word.parse().ok()).with_context(|| format!("no status in {first:?}"))?;
+        let status = words
+            .next()
+            .and_then(|word| word.parse().ok())
+            .with_context(|| format!("no status in {first:?}"))?;
         let phrase = words.next().unwrap_or_default().to_owned();
-        let header = |line: &str| line.split_once(':').map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
+        let header = |line: &str| {
+            line.split_once(':').map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+        };
         let headers: Vec<_> = lines.filter_map(header).collect();
         let chunked = headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked");
-        let body = if chunked { unchunk(body).context("the answer's chunks are broken")? } else { body.to_owned() };
+        let body =
+            if chunked { unchunk(body).context("the answer's chunks are broken")? } else { body.to_owned() };
         Ok(Self { status, phrase, headers, body })
     }
 
@@ -113,7 +120,9 @@ mod tests {
 
     #[test]
     fn chunks_are_put_together() {
-        let reply = Reply::parse(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n");
+        let reply = Reply::parse(
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n",
+        );
         assert_eq!(reply.unwrap().body, "abcde");
     }
 

@@ -58,7 +58,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let stays = std::io::stdout().is_terminal() && !args.once;
     let backstage = Backstage::open(&dir)?;
     let mut stage = Stage::set(&dir, &backstage)?;
-    let played = play(&mut stage, &backstage).and_then(|()| if stays { stay(&stage, &backstage) } else { Ok(()) });
+    let played =
+        play(&mut stage, &backstage).and_then(|()| if stays { stay(&stage, &backstage) } else { Ok(()) });
     let stopped = stage.stop(&backstage);
     match played.and(stopped) {
         Ok(()) => Ok(Outcome::Fine),
@@ -90,7 +91,12 @@ fn play(stage: &mut Stage, backstage: &Backstage) -> Result<()> {
     records(stage, denied, paint)?;
     forgery(stage, allowed, paint)?;
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{} in {:.1} s: every call got the answer it should.", paint.good("Done"), began.elapsed().as_secs_f64())?;
+    writeln!(
+        out,
+        "{} in {:.1} s: every call got the answer it should.",
+        paint.good("Done"),
+        began.elapsed().as_secs_f64()
+    )?;
     Ok(())
 }
 
@@ -101,8 +107,12 @@ fn chapter(paint: Paint, title: &str) -> Result<()> {
 /// What the log says, while the gate writes to it.
 fn records(stage: &Stage, denied: u64, paint: Paint) -> Result<()> {
     chapter(paint, "What the log says, while the gate goes on writing to it")?;
-    stage.show(&["audit", "list", "--config", "$DIR/portcullis.toml", "--kind", "decision"], paint)?.holds()?;
-    stage.show(&["audit", "show", &denied.to_string(), "--config", "$DIR/portcullis.toml"], paint)?.holds()?;
+    stage
+        .show(&["audit", "list", "--config", "$DIR/portcullis.toml", "--kind", "decision"], paint)?
+        .holds()?;
+    stage
+        .show(&["audit", "show", &denied.to_string(), "--config", "$DIR/portcullis.toml"], paint)?
+        .holds()?;
     stage.show(&["audit", "verify", "--config", "$DIR/portcullis.toml"], paint)?.holds()
 }
 
@@ -119,7 +129,8 @@ fn forgery(stage: &Stage, index: u64, paint: Paint) -> Result<()> {
     writeln!(out, "  after   …{}…\n", paint.bad(&flip.after))?;
     drop(out);
     let vkey = "$(cat $DIR/keys/log.vkey)";
-    let Shown { code, output } = stage.show(&["audit", "verify", "--log", "$DIR/copy", "--vkey", vkey], paint)?;
+    let Shown { code, output } =
+        stage.show(&["audit", "verify", "--log", "$DIR/copy", "--vkey", vkey], paint)?;
     ensure!(code == Some(1), "audit verify should have found the flipped byte (exit code 1, not {code:?})");
     let named = format!("first bad index: {index}");
     ensure!(output.contains(&named), "audit verify should have named record {index}");

@@ -148,9 +148,15 @@ impl<'a> Told<'a> {
         self.print(call, &reply)?;
         let reached = self.backstage.reached() - before;
         let number = self.number;
-        ensure!(reply.status == call.status, "call {number} should get {}, got {}", call.status, reply.status);
+        ensure!(
+            reply.status == call.status,
+            "call {number} should get {}, got {}",
+            call.status,
+            reply.status
+        );
         ensure!(reached == u64::from(call.forwarded), "call {number} reached the service {reached} times");
-        let index = index_of(&reply).with_context(|| format!("the answer to call {number} names no record"))?;
+        let index =
+            index_of(&reply).with_context(|| format!("the answer to call {number} names no record"))?;
         match (call.credential, call.method) {
             (Credential::Of("alice"), "PUT") => self.denied = Some(index),
             (Credential::Of("bob"), "PUT") => self.allowed = Some(index),
@@ -160,7 +166,8 @@ impl<'a> Told<'a> {
     }
 
     fn request(&self, call: &Call) -> Result<String> {
-        let mut request = format!("{} {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n", call.method, call.target);
+        let mut request =
+            format!("{} {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n", call.method, call.target);
         if let Some(token) = self.token(call.credential)? {
             request.push_str(&format!("Authorization: Bearer {token}\r\n"));
         }
@@ -199,7 +206,9 @@ impl<'a> Told<'a> {
         let status = format!("{} {}", reply.status, reply.phrase);
         let status = if reply.status == 200 { paint.good(&status) } else { paint.bad(&status) };
         writeln!(out, "   {} {status}", paint.dim("<"))?;
-        for (name, header) in [("Portcullis-Record", "portcullis-record"), ("WWW-Authenticate", "www-authenticate")] {
+        for (name, header) in
+            [("Portcullis-Record", "portcullis-record"), ("WWW-Authenticate", "www-authenticate")]
+        {
             if let Some(value) = reply.header(header) {
                 writeln!(out, "   {} {name}: {}", paint.dim("<"), printable(value))?;
             }

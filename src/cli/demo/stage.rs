@@ -101,7 +101,10 @@ impl Stage {
         writeln!(out, "{}\n", paint.bold("== The stage"))?;
         writeln!(out, "  DIR={}\n", self.dir().display())?;
         writeln!(out, "A directory as `portcullis init` makes it, with a certificate for TLS; a small HTTP")?;
-        writeln!(out, "service that says what it got; an issuer that publishes its keys; and the gate between")?;
+        writeln!(
+            out,
+            "service that says what it got; an issuer that publishes its keys; and the gate between"
+        )?;
         writeln!(out, "them, a process of its own:\n")?;
         writeln!(out, "  {}", paint.accent("$ portcullis serve --config $DIR/portcullis.toml"))?;
         Ok(())
