@@ -85,7 +85,7 @@ pub(super) const CALLS: &[Call] = &[
     },
     Call {
         title: "A path that two programs could read in two ways is refused, not repaired",
-        target: "/public/../admin/users",
+        target: "/public/../admin",
         status: 400,
         ..REFUSED
     },

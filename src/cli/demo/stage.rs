@@ -179,11 +179,11 @@ impl Stage {
         let mut out = std::io::stdout().lock();
         writeln!(out, "{}", paint.accent(&typed))?;
         for line in output.lines().chain(errors.lines()) {
-            writeln!(out, "  {line}")?;
+            writeln!(out, "{line}")?;
         }
         let code = ran.status.code();
         if code != Some(0) {
-            writeln!(out, "  {}", paint.dim(&format!("exit code {}", code.unwrap_or(-1))))?;
+            writeln!(out, "{}", paint.dim(&format!("exit code {}", code.unwrap_or(-1))))?;
         }
         writeln!(out)?;
         Ok(Shown { code, output })
