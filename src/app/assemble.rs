@@ -44,7 +44,7 @@ pub enum AssembleError {
         /// The upstream's URL.
         upstream: String,
         /// Why.
-        source: EndpointError,
+        source: Box<EndpointError>,
     },
     /// A service's authorities cannot be trusted.
     #[error("service {service:?}: {source}")]
@@ -52,7 +52,7 @@ pub enum AssembleError {
         /// The service.
         service: String,
         /// Why.
-        source: TlsError,
+        source: Box<TlsError>,
     },
 }
 
@@ -204,7 +204,7 @@ fn backend(service: &settings::Service) -> Result<Backend, AssembleError> {
     let tls = if service.upstreams.iter().any(|upstream| upstream.tls) {
         let roots = service.ca_file.as_deref().map_or(Roots::Native, Roots::File);
         let tls = ClientTls::new(roots, &[b"http/1.1"])
-            .map_err(|source| AssembleError::Trust { service: name(), source })?;
+            .map_err(|source| AssembleError::Trust { service: name(), source: Box::new(source) })?;
         Some(tls)
     } else {
         None
@@ -214,7 +214,11 @@ fn backend(service: &settings::Service) -> Result<Backend, AssembleError> {
         .iter()
         .map(|upstream| {
             let url = upstream.to_string();
-            let failed = |source| AssembleError::Upstream { service: name(), upstream: url.clone(), source };
+            let failed = |source| AssembleError::Upstream {
+                service: name(),
+                upstream: url.clone(),
+                source: Box::new(source),
+            };
             let parsed: Uri = url.parse().map_err(|_| failed(EndpointError::Host))?;
             let endpoint = Endpoint::of(&parsed).map_err(failed)?;
             let dialer = Dialer::new(endpoint, tls.as_ref(), service.timeouts.connect).map_err(failed)?;

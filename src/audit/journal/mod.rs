@@ -17,6 +17,9 @@ pub mod queue;
 pub mod reconcile;
 pub mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -59,6 +62,10 @@ pub struct JournalOptions {
 
 /// A decision that is durable.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once, from here to the forwarding; a box would cost more"
+)]
 pub enum Recorded {
     /// The call may go through.
     Allow(Permit),
