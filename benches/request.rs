@@ -259,7 +259,7 @@ fn start_gate(dir: &Path, upstream: SocketAddr, durability: &str) -> (Server, St
         }
         std::thread::yield_now();
     };
-    let address = addresses["front"][0].as_str().unwrap().parse().unwrap();
+    let address = addresses.pointer("/front/0").unwrap().as_str().unwrap().parse().unwrap();
     let token = std::fs::read_to_string(gate.join("tokens/alice.jwt")).unwrap().trim().to_owned();
     (Server { process, address }, token)
 }

@@ -1,5 +1,12 @@
 //! What `deploy/` ships is sound, as far as that can be seen without installing it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test ends when something is not as it should be, in its helpers too"
+)]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
