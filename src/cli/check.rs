@@ -54,7 +54,7 @@ fn told<E: std::fmt::Display>(errors: &[E]) -> Result<Outcome> {
 }
 
 const AFTER_HELP: &str = "\
-Reads the config with the environment's settings, then the keys, certificates, key sets, policies and the log that it
+Reads the config with the environment's settings, then the keys, certificates, key sets, policies and the log that it \
 names. Every error is told, by file and line, with what to write instead. Nothing is started and nothing is changed.
 
 Examples:

@@ -170,14 +170,14 @@ fn tell_json(verdict: &Verdict, key: &VerifierKey) -> Result<()> {
 }
 
 const AFTER_HELP: &str = "\
-Reads every record, in order, and checks the chain from each record to the next, the Merkle tree over all of them, and
-the signature and root of every stored checkpoint. Works on a stopped log, on one that a gate is writing to, and on an
+Reads every record, in order, and checks the chain from each record to the next, the Merkle tree over all of them, and \
+the signature and root of every stored checkpoint. Works on a stopped log, on one that a gate is writing to, and on an \
 export. If the log does not hold, the first bad index is named.
 
-A log alone cannot show that its end is missing, or that all of it was signed anew by somebody who has its key. A
+A log alone cannot show that its end is missing, or that all of it was signed anew by somebody who has its key. A \
 checkpoint that was kept elsewhere can: see --keep and --against.
 
-In JSON: holds, origin, and records, checkpoints, root (base64), last_time; or first_bad_index, proven (records below
+In JSON: holds, origin, and records, checkpoints, root (base64), last_time; or first_bad_index, proven (records below \
 it are under a checkpoint that was met), fault.
 
 Examples:

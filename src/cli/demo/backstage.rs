@@ -58,7 +58,7 @@ impl Backstage {
         }
     }
 
-    /// Waits for Ctrl-C or SIGTERM.
+    /// Waits for Ctrl-C, SIGTERM or SIGHUP.
     pub(super) fn wait_for_interrupt(&self) {
         // If the thread is gone, so is whoever could say so: then it is time to stop, too.
         let _ = self.interrupted.recv();
@@ -96,14 +96,16 @@ async fn listen() -> Result<(TcpListener, TcpListener, (SocketAddr, SocketAddr))
 }
 
 async fn signals(interrupt: Sender<()>) {
-    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let [Ok(mut int), Ok(mut term), Ok(mut hup)] = kinds.map(signal) else {
         return;
     };
     loop {
         tokio::select! {
             _ = int.recv() => {}
             _ = term.recv() => {}
+            // The terminal is gone; the gate, which only reloads at this, must not outlive it.
+            _ = hup.recv() => {}
         }
         if interrupt.send(()).is_err() {
             return;

@@ -148,9 +148,9 @@ fn stay(stage: &Stage, backstage: &Backstage) -> Result<()> {
 }
 
 const AFTER_HELP: &str = "\
-Makes a directory as `init` does, with TLS; starts a small service, an issuer's key set, and the gate in a process of
-its own; makes allowed, denied, unauthenticated and malformed calls; shows their records; verifies the log; flips one
-bit in a copy of it and shows that `audit verify` names the record. On a terminal it then serves until Ctrl-C, else it
+Makes a directory as `init` does, with TLS; starts a small service, an issuer's key set, and the gate in a process of \
+its own; makes allowed, denied, unauthenticated and malformed calls; shows their records; verifies the log; flips one \
+bit in a copy of it and shows that `audit verify` names the record. On a terminal it then serves until Ctrl-C, else it \
 ends. Nothing leaves this machine. The directory is removed at the end, unless --dir names one.
 
 Examples:

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::backstage::Backstage;
 use crate::cli::files;
 use crate::cli::init::{Change, Directory, UPSTREAMS};
-use crate::cli::out::Paint;
+use crate::cli::out::{Paint, program, shell_word};
 use crate::config::env::PREFIX;
 
 /// Everything the story needs, and the gate once it runs.
@@ -99,7 +99,7 @@ impl Stage {
     pub(super) fn introduce(&self, paint: Paint) -> Result<()> {
         let mut out = std::io::stdout().lock();
         writeln!(out, "{}\n", paint.bold("== The stage"))?;
-        writeln!(out, "  DIR={}\n", self.dir().display())?;
+        writeln!(out, "  DIR={}\n", shell_word(&self.dir().to_string_lossy()))?;
         writeln!(out, "A directory as `portcullis init` makes it, with a certificate for TLS; a small HTTP")?;
         writeln!(
             out,
@@ -200,7 +200,8 @@ impl Stage {
     pub(super) fn suggest(&self, paint: Paint) -> Result<()> {
         let (front, admin) = (self.front()?, self.admin()?);
         let mut out = std::io::stdout().lock();
-        writeln!(out, "  DIR={}\n", self.dir().display())?;
+        writeln!(out, "  DIR={}", shell_word(&self.dir().to_string_lossy()))?;
+        writeln!(out, "  alias portcullis={}\n", program())?;
         let curl = |token: &str, rest: String| {
             let bearer = "-H \"Authorization: Bearer $(cat $DIR/tokens/";
             format!("curl -i --cacert $DIR/keys/ca.pem {bearer}{token}.jwt)\" \\\n    {rest}")
