@@ -1,0 +1,393 @@
+//! P2: what is routed, decided, recorded and forwarded is one reading of the request; what has two is refused.
+
+use crate::support::client::{empty, full};
+use crate::support::{Act, Client, Gate, Setup, Signer, Upstream, Wire};
+
+fn gate() -> (Upstream, Gate) {
+    let upstream = Upstream::start(Act::Answer);
+    let gate = Setup::new(&upstream).start();
+    (upstream, gate)
+}
+
+fn tls_gate() -> (Upstream, Gate) {
+    let upstream = Upstream::start(Act::Answer);
+    let gate = Setup::new(&upstream).tls().start();
+    (upstream, gate)
+}
+
+/// Targets that no reading or more than one leads to; the status, and the reason on record.
+const REFUSED: &[(&str, u16, &str)] = &[
+    ("/public/../admin/secrets", 400, "malformed_dot_segment"),
+    ("/public/./x", 400, "malformed_dot_segment"),
+    ("/public/..", 400, "malformed_dot_segment"),
+    ("/public/%2e%2e/admin", 400, "malformed_dot_segment"),
+    ("/public/.%2E/admin", 400, "malformed_dot_segment"),
+    ("/public%2f..%2fadmin", 400, "malformed_encoded_slash"),
+    ("/public/a%5Cb", 400, "malformed_encoded_slash"),
+    ("/public/%252e%252e/admin", 400, "malformed_encoded_percent"),
+    ("/admin;x=y/action", 400, "malformed_semicolon"),
+    ("/public/a%3bb", 400, "malformed_semicolon"),
+    ("/admin%23x", 400, "malformed_fragment"),
+    ("//admin", 400, "malformed_empty_segment"),
+    ("/public//a", 400, "malformed_empty_segment"),
+    ("/admin%00", 400, "malformed_control_byte"),
+    ("/admin/a%0ab", 400, "malformed_control_byte"),
+    ("/admin/a%7f", 400, "malformed_control_byte"),
+    ("/public/%c0%ae", 400, "malformed_utf8"),
+    ("/public/%ff", 400, "malformed_utf8"),
+    ("/public/%ed%a0%80", 400, "malformed_utf8"),
+    ("/public/a%zz", 400, "malformed_percent_encoding"),
+    ("/public/%", 400, "malformed_percent_encoding"),
+    ("/public/%4", 400, "malformed_percent_encoding"),
+];
+
+/// Targets that have one reading, and are denied.
+const DENIED: &[&str] =
+    &["/admin/", "/admin.", "/ADMIN/x", "/Public/x", "/publi%63", "/admin?x=/public/", "/admin/x?/public/"];
+
+#[test]
+fn an_ambiguous_target_is_refused_recorded_and_never_forwarded() {
+    for (upstream, gate) in [gate(), tls_gate()] {
+        for (target, status, reason) in REFUSED {
+            for method in ["GET", "POST"] {
+                let mut wire = gate.wire();
+                wire.send(format!("{method} {target} HTTP/1.1\r\nHost: app.example.com\r\nContent-Length: 0\r\n\r\n"));
+                let answer = wire.answer().unwrap();
+                assert_eq!(answer.status, *status, "{target}");
+                is_refusal(&gate, answer.record(), target, reason);
+            }
+            let answer = gate.client2().get(target, None);
+            assert_eq!(answer.status, *status, "h2 {target}");
+            is_refusal(&gate, answer.record(), target, reason);
+        }
+        assert_eq!(upstream.connections(), 0);
+        gate.stop().verify();
+    }
+}
+
+fn is_refusal(gate: &Gate, index: u64, target: &str, reason: &str) {
+    let record = gate.record(index);
+    assert_eq!((record["decision"].as_str(), record["reason"].as_str()), (Some("deny"), Some(reason)), "{target}");
+    assert_eq!(record["request"]["path"], serde_json::Value::Null, "{record}");
+    assert_eq!(record["request"]["target"], *target);
+}
+
+#[test]
+fn another_spelling_is_another_object_and_the_query_takes_no_part() {
+    let (upstream, gate) = gate();
+    let token = Signer::usual().token("alice", &["viewer"]);
+    for target in DENIED {
+        for client in [gate.client(), gate.client2()] {
+            let answer = client.get(target, Some(&token));
+            assert_eq!(answer.status, 403, "{target}");
+            let record = gate.record(answer.record());
+            assert_eq!(record["reason"], "no_match");
+            assert!(!record["request"]["path"].as_str().unwrap().contains('?'));
+        }
+    }
+    assert_eq!(upstream.connections(), 0);
+}
+
+#[test]
+fn the_decided_path_is_the_recorded_one_and_the_forwarded_one() {
+    let (upstream, gate) = gate();
+    for (sent, decided) in [
+        ("/public/a", "/public/a"),
+        ("/%70ublic/%7Euser/%41", "/public/~user/A"),
+        ("/public/caf%c3%a9", "/public/caf%C3%A9"),
+        ("/public/a%20b", "/public/a%20b"),
+        ("/public/a/", "/public/a/"),
+        ("/public/a:b@c!$&'()*+,=", "/public/a:b@c!$&'()*+,="),
+    ] {
+        for client in [gate.client(), gate.client2()] {
+            let answer = client.get(&format!("{sent}?q=%2e%2E&token=geheim"), None);
+            assert_eq!(answer.status, 200, "{sent}");
+            assert_eq!(upstream.seen().pop().unwrap().target, format!("{decided}?q=%2e%2E&token=geheim"));
+            let record = gate.record(answer.record());
+            assert_eq!(record["request"]["path"], *decided);
+            assert_eq!(record["request"]["query"], serde_json::json!(["q", "token"]));
+            assert!(!record.to_string().contains("geheim"));
+        }
+    }
+}
+
+#[test]
+fn a_rewrite_comes_before_the_decision() {
+    let upstream = Upstream::start(Act::Answer);
+    let gate = Setup::new(&upstream)
+        .service("path_prefix = \"/outer\"\nrewrite_prefix = \"/public\"")
+        .services(&format!(
+            "[[service]]\nname = \"bare\"\nhosts = [\"*\"]\npath_prefix = \"/api\"\nstrip_prefix = true\n\
+             upstreams = [\"http://{}\"]\n",
+            upstream.address
+        ))
+        .policy("p, anonymous, app, /public/*, GET, allow\np, anonymous, bare, /v1/*, GET, allow\n")
+        .start();
+    for (sent, forwarded) in [("/outer/a?x=1", "/public/a?x=1"), ("/api/v1/b", "/v1/b")] {
+        let answer = gate.client().get(sent, None);
+        assert_eq!(answer.status, 200, "{sent}");
+        assert_eq!(upstream.seen().pop().unwrap().target, forwarded);
+        let path = forwarded.split('?').next().unwrap();
+        assert_eq!(gate.record(answer.record())["request"]["path"], path);
+    }
+    // A prefix ends at a segment's end, and what lies outside every service is nobody's.
+    for path in ["/outerx/a", "/public/a", "/apix/v1/b"] {
+        let answer = gate.client().get(path, None);
+        assert_eq!(answer.status, 404, "{path}");
+        assert_eq!(gate.record(answer.record())["reason"], "no_service");
+    }
+    assert_eq!(upstream.count(), 2);
+}
+
+#[test]
+fn what_a_service_opts_into_stays_encoded() {
+    let upstream = Upstream::start(Act::Answer);
+    let gate = Setup::new(&upstream).service("allow = [\"encoded_slash\", \"semicolon\"]").start();
+    for path in ["/public/a%2Fb", "/public/a;v=1"] {
+        let answer = gate.client().get(path, None);
+        assert_eq!(answer.status, 200, "{path}");
+        assert_eq!(gate.record(answer.record())["request"]["path"], path);
+        assert_eq!(upstream.seen().pop().unwrap().target, path);
+    }
+    assert_eq!(gate.client().get("/public/%2e%2e%2fadmin", None).status, 400);
+    assert_eq!(gate.client().get("/public/%2525", None).status, 400);
+    assert_eq!(upstream.count(), 2);
+}
+
+/// Heads whose host, framing or credential has more than one reading; `{}` stands for a path that all may reach.
+const HEADS: &[(&str, u16, &str)] = &[
+    ("GET /public/x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "malformed_host_repeated"),
+    ("GET /public/x HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400, "malformed_host_repeated"),
+    ("GET /public/x HTTP/1.1\r\n\r\n", 400, "malformed_host_missing"),
+    ("GET /public/x HTTP/1.1\r\nHost: a;for=1.2.3.4\r\n\r\n", 400, "malformed_host"),
+    ("GET /public/x HTTP/1.1\r\nHost: a/b\r\n\r\n", 400, "malformed_host"),
+    ("GET /public/x HTTP/1.1\r\nHost: a@b\r\n\r\n", 400, "malformed_host"),
+    ("GET http://other/public/x HTTP/1.1\r\nHost: app\r\n\r\n", 400, "malformed_host_mismatch"),
+    (
+        "GET /public/x HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer x\r\nAuthorization: Bearer y\r\n\r\n",
+        400,
+        "malformed_authorization_repeated",
+    ),
+    (
+        "POST /public/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        400,
+        "malformed_framing",
+    ),
+    (
+        "POST /public/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        400,
+        "malformed_framing",
+    ),
+    ("POST /public/x HTTP/1.1\r\nHost: a\r\nExpect: 200-maybe\r\nContent-Length: 1\r\n\r\nx", 417, "malformed_expect"),
+    ("TRACE /public/x HTTP/1.1\r\nHost: a\r\n\r\n", 405, "method_not_allowed"),
+    ("CONNECT h:443 HTTP/1.1\r\nHost: h:443\r\n\r\n", 405, "method_not_allowed"),
+    ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 405, "method_not_allowed"),
+    ("BREW /public/x HTTP/1.1\r\nHost: a\r\n\r\n", 405, "method_not_allowed"),
+    ("get /public/x HTTP/1.1\r\nHost: a\r\n\r\n", 405, "method_not_allowed"),
+];
+
+#[test]
+fn an_ambiguous_head_is_refused_recorded_and_never_forwarded() {
+    for (upstream, gate) in [gate(), tls_gate()] {
+        for (head, status, reason) in HEADS {
+            let mut wire = gate.wire();
+            wire.send(head);
+            let Some(answer) = wire.answer() else {
+                // Framing that the parser below refuses by itself ends the connection.
+                assert_eq!(*reason, "malformed_framing", "{head}");
+                continue;
+            };
+            assert_eq!(answer.status, *status, "{head}");
+            if answer.header("portcullis-record").is_some() {
+                assert_eq!(gate.record(answer.record())["reason"], *reason, "{head}");
+            } else {
+                assert_eq!(*reason, "malformed_framing", "{head}\n{}", answer.head);
+            }
+        }
+        assert_eq!(upstream.connections(), 0);
+        gate.stop().verify();
+    }
+}
+
+#[test]
+fn bytes_that_are_no_http_reach_no_upstream() {
+    for (upstream, gate) in [gate(), tls_gate()] {
+        for bytes in [
+            "GET /public/x#frag HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /public/\\x HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /public/a b HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /public/x HTTP/1.1\r\nHost: a\r\n: empty\r\n\r\n",
+            "GET /public/x HTTP/1.1\r\nHost: a\r\nFoo : x\r\n\r\n",
+            "GET /public/x HTTP/1.1\r\nHost: a\r\nFoo: x\r\n folded\r\n\r\n",
+            "POST /public/x HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "POST /public/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "POST /public/x HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\nx",
+            "POST /public/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\nx",
+            "nonsense\r\n\r\n",
+        ] {
+            let mut wire = gate.wire();
+            wire.send(bytes);
+            if let Some(answer) = wire.answer() {
+                assert_eq!(answer.status, 400, "{bytes:?}");
+            }
+        }
+        assert_eq!(upstream.count(), 0, "{:?}", upstream.seen());
+        assert_eq!(gate.client().get("/public/x", None).status, 200, "the gate stands");
+        gate.stop().verify();
+    }
+}
+
+#[test]
+fn over_http2_too_only_one_host_and_no_framing_headers() {
+    let (upstream, gate) = gate();
+    let client = gate.client2();
+    let mut refused = 0;
+    for (name, value) in [("host", "other.example.com"), ("transfer-encoding", "chunked"), ("connection", "close")] {
+        match client.try_send(client.request("GET", "/public/x", None, &[(name, value)], empty())) {
+            Ok(answer) => {
+                assert_eq!(answer.status, 400, "{name}");
+                refused += 1;
+            }
+            // A stream error, from either side.
+            Err(error) => assert!(!error.is_timeout(), "{name}: {error}"),
+        }
+    }
+    assert!(refused > 0);
+    assert_eq!(upstream.count(), 0);
+}
+
+#[test]
+fn nothing_a_caller_says_passes_for_the_gates_word() {
+    for (upstream, gate) in [gate(), tls_gate()] {
+        let spoofs = [
+            ("x-forwarded-for", "1.2.3.4"),
+            ("x-forwarded-uri", "/public/x"),
+            ("x-forwarded-prefix", "/spoof"),
+            ("x_forwarded_for", "1.2.3.4"),
+            ("forwarded", "for=1.2.3.4"),
+            ("x-real-ip", "1.2.3.4"),
+            ("x-original-url", "/spoof"),
+            ("x-rewrite-url", "/spoof"),
+            ("x-envoy-original-path", "/spoof"),
+            ("x-auth-subject", "spoof"),
+            ("x_auth_subject", "spoof"),
+            ("x-auth-roles", "spoof"),
+            ("x-auth-groups", "spoof"),
+            ("portcullis-record", "spoof/1"),
+            ("x-http-method-override", "DELETE"),
+            ("x-request-id", "spoof"),
+        ];
+        let token = Signer::usual().token("alice", &["viewer"]);
+        for client in [gate.client(), gate.client2()] {
+            // On a path that is denied they change nothing.
+            assert_eq!(client.call("GET", "/admin/x", Some(&token), &spoofs).status, 403);
+
+            let answer = client.call("GET", "/public/x", None, &spoofs);
+            assert_eq!(answer.status, 200);
+            let seen = upstream.seen().pop().unwrap();
+            for (name, value) in spoofs {
+                assert!(seen.headers.get_all(name).iter().all(|found| found != value), "{name}: {seen:?}");
+            }
+            assert_eq!(seen.headers["x-forwarded-for"], "127.0.0.1");
+            assert!(!seen.headers.contains_key("x-auth-subject"), "an anonymous caller has no subject");
+            assert_eq!(seen.headers["portcullis-record"], answer.header("portcullis-record").unwrap());
+            assert_eq!(seen.headers["x-request-id"], answer.header("x-request-id").unwrap());
+            assert_eq!(seen.headers.get_all("x-request-id").iter().count(), 1);
+
+            client.call("GET", "/docs/x", Some(&token), &spoofs);
+            let seen = upstream.seen().pop().unwrap();
+            assert_eq!((&seen.headers["x-auth-subject"], &seen.headers["x-auth-roles"]), (
+                &"alice".parse().unwrap(),
+                &"viewer".parse().unwrap()
+            ));
+            assert!(!seen.headers.contains_key("authorization"), "the token stays here");
+            assert!(seen.headers.contains_key("traceparent"));
+        }
+    }
+}
+
+#[test]
+fn headers_that_connection_nominates_go_and_the_gates_own_stay() {
+    let (upstream, gate) = gate();
+    let token = Signer::usual().token("alice", &["viewer"]);
+    let mut wire = gate.wire();
+    wire.send(format!(
+        "GET /docs/x HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\
+         Connection: close, X-Auth-Subject, X-Forwarded-For, X-Secret\r\nX-Secret: 1\r\nKeep-Alive: 5\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    ));
+    assert_eq!(wire.answer().unwrap().status, 200);
+    let seen = upstream.only();
+    for name in ["x-secret", "keep-alive", "upgrade", "connection"] {
+        assert!(!seen.headers.contains_key(name), "{name}: {seen:?}");
+    }
+    assert_eq!(seen.headers["x-auth-subject"], "alice");
+    assert_eq!(seen.headers["x-forwarded-for"], "127.0.0.1");
+}
+
+#[test]
+fn what_an_upstream_says_in_the_gates_name_does_not_reach_the_caller() {
+    let upstream = Upstream::start(Act::Spoof);
+    let gate = Setup::new(&upstream).start();
+    let answer = gate.client().get("/public/x", None);
+    assert_eq!(answer.status, 200);
+    assert!(!answer.headers.contains_key("x-secret"));
+    assert_ne!(answer.header("x-request-id"), Some("spoof"));
+    assert_eq!(answer.headers.get_all("portcullis-record").iter().count(), 1);
+    assert_eq!(gate.record(answer.record())["decision"], "allow");
+}
+
+#[test]
+fn what_follows_an_ambiguous_body_is_not_read_as_a_request() {
+    let (upstream, gate) = gate();
+    let mut wire = gate.wire();
+    wire.send(
+        "POST /public/a HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n\
+         GET /public/smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
+    );
+    drop(wire.rest());
+    assert!(!upstream.seen().iter().any(|seen| seen.target.contains("smuggled")), "{:?}", upstream.seen());
+}
+
+#[test]
+fn an_upgrade_is_not_passed_on_and_no_tunnel_opens() {
+    let (upstream, gate) = gate();
+    let mut wire = gate.wire();
+    wire.send(
+        "GET /public/ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
+         HTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\nGET /admin/inner HTTP/1.1\r\nHost: a\r\n\r\n",
+    );
+    let answer = wire.answer().unwrap();
+    assert_ne!(answer.status, 101);
+    assert_eq!(wire.answer().unwrap().status, 401, "what follows is a request of its own");
+    let seen = upstream.only();
+    assert!(!seen.headers.contains_key("upgrade") && !seen.headers.contains_key("http2-settings"));
+}
+
+#[test]
+fn a_denied_call_is_answered_without_its_body() {
+    let (upstream, gate) = gate();
+    let mut wire = gate.wire();
+    wire.send("POST /admin/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\nExpect: 100-continue\r\n\r\n");
+    let answer = wire.answer().unwrap();
+    assert_eq!(answer.status, 401, "and no 100 before it");
+    assert_eq!(upstream.connections(), 0);
+
+    let client: Client = gate.client2();
+    let request = client.request("POST", "/admin/x", None, &[], full(vec![0; 1 << 20]));
+    assert_eq!(client.send(request).status, 401);
+}
+
+#[test]
+fn pipelined_calls_are_decided_one_by_one() {
+    let (upstream, gate) = gate();
+    let mut wire: Wire = gate.wire();
+    wire.send(
+        "GET /public/1 HTTP/1.1\r\nHost: a\r\n\r\nGET /admin/2 HTTP/1.1\r\nHost: a\r\n\r\n\
+         GET /public/3 HTTP/1.1\r\nHost: a\r\n\r\n",
+    );
+    let statuses: Vec<u16> = (0..3).map(|_| wire.answer().unwrap().status).collect();
+    assert_eq!(statuses, [200, 401, 200]);
+    let targets: Vec<String> = upstream.seen().into_iter().map(|seen| seen.target).collect();
+    assert_eq!(targets, ["/public/1", "/public/3"]);
+}

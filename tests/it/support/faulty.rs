@@ -1,0 +1,134 @@
+//! A store that blocks or fails when told to.
+
+use std::sync::{Condvar, Mutex};
+
+use portcullis::audit::hash::Hash;
+use portcullis::audit::merkle::NodeId;
+use portcullis::audit::rocks::RocksStore;
+use portcullis::audit::storage::{Batch, LogIdentity, Store, StoreError, Visit, Walk};
+
+use super::DEADLINE;
+
+/// What the next commits do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// They succeed.
+    None,
+    /// They wait for [`FaultyStore::set`].
+    Block,
+    /// They fail, and nothing is there.
+    Fail,
+    /// They fail, but all is there: an fsync that reports an error after the data reached the disk.
+    FailPersisted,
+}
+
+/// RocksDB, with faults.
+pub struct FaultyStore {
+    inner: RocksStore,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    fault: Fault,
+    blocked: bool,
+    commits: u64,
+    failed: u64,
+}
+
+impl FaultyStore {
+    pub fn new(inner: RocksStore) -> Self {
+        let state = State { fault: Fault::None, blocked: false, commits: 0, failed: 0 };
+        Self { inner, state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// From now on commits do this.
+    pub fn set(&self, fault: Fault) {
+        self.state.lock().unwrap().fault = fault;
+        self.changed.notify_all();
+    }
+
+    /// Waits until a commit is blocked.
+    pub fn wait_blocked(&self) {
+        let state = self.state.lock().unwrap();
+        let (state, _) = self.changed.wait_timeout_while(state, DEADLINE, |state| !state.blocked).unwrap();
+        assert!(state.blocked, "no commit came");
+    }
+
+    /// How many commits were begun.
+    pub fn commits(&self) -> u64 {
+        self.state.lock().unwrap().commits
+    }
+
+    /// How many commits have failed.
+    pub fn failed(&self) -> u64 {
+        self.state.lock().unwrap().failed
+    }
+}
+
+impl Store for FaultyStore {
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        let fault = {
+            let mut state = self.state.lock().unwrap();
+            state.commits += 1;
+            while state.fault == Fault::Block {
+                state.blocked = true;
+                self.changed.notify_all();
+                state = self.changed.wait(state).unwrap();
+            }
+            state.blocked = false;
+            if matches!(state.fault, Fault::Fail | Fault::FailPersisted) {
+                state.failed += 1;
+            }
+            state.fault
+        };
+        match fault {
+            Fault::Block | Fault::None => self.inner.commit(batch),
+            Fault::Fail => Err(broken()),
+            Fault::FailPersisted => {
+                self.inner.commit(batch)?;
+                Err(broken())
+            }
+        }
+    }
+
+    fn identity(&self) -> Result<LogIdentity, StoreError> {
+        self.inner.identity()
+    }
+
+    fn last_index(&self) -> Result<Option<u64>, StoreError> {
+        self.inner.last_index()
+    }
+
+    fn record(&self, index: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        self.inner.record(index)
+    }
+
+    fn scan(&self, walk: Walk, visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        self.inner.scan(walk, visit)
+    }
+
+    fn tip(&self) -> Result<Option<Hash>, StoreError> {
+        self.inner.tip()
+    }
+
+    fn latest_checkpoint(&self) -> Result<Option<String>, StoreError> {
+        self.inner.latest_checkpoint()
+    }
+
+    fn kept_checkpoints(&self) -> Result<Vec<(u64, String)>, StoreError> {
+        self.inner.kept_checkpoints()
+    }
+
+    fn open_allows(&self) -> Result<Vec<u64>, StoreError> {
+        self.inner.open_allows()
+    }
+
+    fn node(&self, id: NodeId) -> Result<Option<Hash>, StoreError> {
+        self.inner.node(id)
+    }
+}
+
+fn broken() -> StoreError {
+    StoreError::Io(std::io::Error::other("the disk is broken on purpose"))
+}

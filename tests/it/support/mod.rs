@@ -1,0 +1,56 @@
+//! What the tests stand on: gates, upstreams, clients, tokens and readers of the log. All of it is real: processes,
+//! sockets, TLS, RocksDB.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | [`gate`] | a gate's directory, and its process |
+//! | [`upstream`] | a service behind the gate that keeps a list of what reached it |
+//! | [`client`] | HTTP/1.1 and HTTP/2, plain and over TLS |
+//! | [`wire`] | bytes on a socket, for what no HTTP client would send |
+//! | [`tokens`] | an issuer's keys and tokens |
+//! | [`log`] | records as stored; verification |
+//! | [`faulty`] | a store that blocks or fails when told to |
+
+pub mod client;
+pub mod faulty;
+pub mod gate;
+pub mod log;
+pub mod tokens;
+pub mod upstream;
+pub mod wire;
+
+use std::time::{Duration, Instant};
+
+pub use self::client::{Answer, Client};
+pub use self::gate::{Gate, Setup, Site};
+pub use self::tokens::Signer;
+pub use self::upstream::{Act, Upstream};
+pub use self::wire::Wire;
+
+/// How long anything may take before a test gives up. Nothing is measured by it.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Looks until there is something to be seen.
+pub fn poll<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// Looks until it is so.
+pub fn until(what: &str, mut so: impl FnMut() -> bool) {
+    poll(what, || so().then_some(()));
+}
+
+/// Runs `future` to its end, within the deadline, on a runtime of its own.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let done = runtime.block_on(async { tokio::time::timeout(DEADLINE, future).await });
+    runtime.shutdown_background();
+    done.expect("done within the deadline")
+}
