@@ -40,10 +40,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     for what in &holding {
         writeln!(out, "{} {what}", paint.good("holds:"))?;
     }
-    if !faults.is_empty() {
-        return told(&faults);
-    }
-    Ok(Outcome::Fine)
+    if faults.is_empty() { Ok(Outcome::Fine) } else { told(&faults) }
 }
 
 #[allow(clippy::print_stderr)]

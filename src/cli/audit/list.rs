@@ -115,7 +115,7 @@ fn for_each(
 }
 
 fn heading() -> String {
-    format!("{:>8}  {:<19}  {:<8}  {:<16}  {:<14}  REQUEST", "INDEX", "TIME (UTC)", "WHAT", "WHY", "WHO")
+    format!("{:>6}  {:<19}  {:<9}  {:<24}  {:<14}  REQUEST", "INDEX", "TIME (UTC)", "WHAT", "WHY", "WHO")
 }
 
 fn row(record: &Record<'_>, paint: Paint) -> String {
@@ -135,13 +135,13 @@ fn row(record: &Record<'_>, paint: Paint) -> String {
         }
     };
     let what = match (head.kind, what.as_str()) {
-        (Kind::Decision, "allow") => paint.good(&column(&what, 8)),
-        (Kind::Decision, _) => paint.bad(&column(&what, 8)),
-        _ => column(&what, 8),
+        (Kind::Decision, "allow") => paint.good(&column(&what, 9)),
+        (Kind::Decision, _) => paint.bad(&column(&what, 9)),
+        _ => column(&what, 9),
     };
     let time = time.get(..19).unwrap_or(&time);
     let line =
-        format!("{:>8}  {time}  {what}  {}  {}  {request}", head.index, column(&why, 16), column(&who, 14));
+        format!("{:>6}  {time}  {what}  {}  {}  {request}", head.index, column(&why, 24), column(&who, 14));
     line.trim_end().to_owned()
 }
 
@@ -257,7 +257,7 @@ mod tests {
         let fields = r#""kind":"decision","decision":"deny","reason":"no_match","identity":{"state":"proved","user":"user:alice"},"request":{"service":"app","method":"PUT","path":"/docs/intro"}"#;
         assert_eq!(
             line(fields),
-            "       7  2026-01-31 12:00:00  deny      no_match          user:alice      PUT app /docs/intro"
+            "     7  2026-01-31 12:00:00  deny       no_match                  user:alice      PUT app /docs/intro"
         );
     }
 
@@ -266,7 +266,7 @@ mod tests {
         let fields = r#""kind":"decision","decision":"deny","reason":"dot_segment","identity":{"state":"failed"},"request":{"method":"GET","target":"/a/../b"}"#;
         assert_eq!(
             line(fields),
-            "       7  2026-01-31 12:00:00  deny      dot_segment       (not proved)    GET - /a/../b"
+            "     7  2026-01-31 12:00:00  deny       dot_segment               (not proved)    GET - /a/../b"
         );
     }
 
@@ -276,7 +276,7 @@ mod tests {
             r#""kind":"outcome","decision_index":6,"result":"completed","status":200,"duration_us":1200"#;
         assert_eq!(
             line(fields),
-            "       7  2026-01-31 12:00:00  outcome   completed         -               of 6: 200, 1.2 ms"
+            "     7  2026-01-31 12:00:00  outcome    completed                 -               of 6: 200, 1.2 ms"
         );
     }
 
