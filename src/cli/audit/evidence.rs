@@ -72,6 +72,12 @@ impl Evidence {
         if let Some(kept) = against {
             verifier = verifier.against(kept);
         }
+        // Unsigned, so it only helps to name an altered last record; without it a range is named.
+        if let Self::Log(store) = self
+            && let Ok(Some(tip)) = store.tip()
+        {
+            verifier = verifier.with_tip(tip);
+        }
         let fed = match self {
             Self::Log(store) => feed_log(store, &mut verifier, progress)?,
             Self::Export(path) => feed_export(path, &mut verifier, progress)?,
