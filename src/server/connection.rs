@@ -57,7 +57,7 @@ pub async fn serve_connection(
     match tokio::time::timeout(limit, TlsAcceptor::from(tls).accept(stream)).await {
         Ok(Ok(stream)) => {
             let version = stream.get_ref().1.protocol_version().and_then(|version| version.as_str());
-            let connection = Connection { peer, tls: Some(version.unwrap_or("TLS")) };
+            let connection = Connection { peer, tls: Some(version.map_or("TLS", tls_name)) };
             serve_http(host, stream, connection).await;
         }
         Ok(Err(_)) | Err(_) => {
@@ -85,8 +85,8 @@ where
             };
             let drain = host.drain.clone();
             async move {
-                let Ok(response) = serve(&drain, path, request).await;
-                Ok::<_, Infallible>(response.map(|body| call.until_end_of(body)))
+                let (response, room) = serve(&drain, path, request).await;
+                Ok::<_, Infallible>(response.map(|body| call.until_end_of(body, room)))
             }
         })
     };
@@ -110,6 +110,15 @@ where
                 serving.as_mut().graceful_shutdown();
             }
         }
+    }
+}
+
+/// A TLS version as its RFC writes it.
+fn tls_name(rustls: &'static str) -> &'static str {
+    match rustls {
+        "TLSv1_3" => "TLSv1.3",
+        "TLSv1_2" => "TLSv1.2",
+        other => other,
     }
 }
 

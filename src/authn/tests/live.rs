@@ -113,14 +113,9 @@ async fn a_thousand_unknown_keys_cause_one_look_in_each_gap() {
     let tokens: Vec<String> = (0..1000)
         .map(|n| stranger.token_with(&json!({"alg": "ES256", "kid": format!("../../{n}")}), &claims("a")))
         .collect();
-    // Within the gap after the first look: none at all.
-    for token in &tokens {
-        assert_eq!(live.fault(token).await, UnknownKey);
-    }
+    // The first look is the gate's own. Callers cause one in each gap, however many ask at once or after one another.
     assert_eq!(server.requests(), 1);
-    // After it: one, however many ask at once or after one another.
     for looks in 2..=4 {
-        live.later(10);
         let mut calls = JoinSet::new();
         for token in tokens.clone() {
             let authn = Arc::clone(&live.authn);
@@ -131,6 +126,7 @@ async fn a_thousand_unknown_keys_cause_one_look_in_each_gap() {
             assert_eq!(live.fault(token).await, UnknownKey);
         }
         assert_eq!(server.requests(), looks);
+        live.later(10);
     }
     // Tokens of known keys were never held up.
     live.caller(&signer.token(&claims("alice"))).await;
