@@ -10,7 +10,7 @@ fn main() -> ExitCode {
         Command::Init(args) => cli::init::run(&args),
         Command::Serve(args) => cli::serve::run(args),
         Command::Check(args) => cli::check::run(&args),
-        //Command::Demo(args) => cli::demo::run(&args),
+        Command::Demo(args) => cli::demo::run(&args),
         Command::Keygen(args) => cli::keygen::run(&args),
         Command::Token(args) => cli::token::run(&args),
         Command::Audit(AuditCommand::Create(args)) => cli::audit::create::run(&args),

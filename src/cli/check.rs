@@ -40,10 +40,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     for what in &holding {
         writeln!(out, "{} {what}", paint.good("holds:"))?;
     }
-    if !faults.is_empty() {
-        return told(&faults);
-    }
-    Ok(Outcome::Fine)
+    if faults.is_empty() { Ok(Outcome::Fine) } else { told(&faults) }
 }
 
 #[allow(clippy::print_stderr)]
@@ -57,7 +54,7 @@ fn told<E: std::fmt::Display>(errors: &[E]) -> Result<Outcome> {
 }
 
 const AFTER_HELP: &str = "\
-Reads the config with the environment's settings, then the keys, certificates, key sets, policies and the log that it
+Reads the config with the environment's settings, then the keys, certificates, key sets, policies and the log that it \
 names. Every error is told, by file and line, with what to write instead. Nothing is started and nothing is changed.
 
 Examples:

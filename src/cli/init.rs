@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::dev::{self, DevIssuer, Grant};
-use super::out::Paint;
+use super::out::{Paint, program, shell_word};
 use super::{Outcome, files};
 use crate::app;
 use crate::audit::checkpoint::{Origin, SigningKey};
@@ -219,17 +219,14 @@ fn tell(directory: &Directory) -> Result<()> {
         writeln!(out, "  {file:<16} {}", paint.dim(what))?;
     }
     writeln!(out, "\nNext, with a service at the upstream's address:\n")?;
-    let config = directory.config();
-    let (config, token) = (config.display(), directory.token("alice"));
+    let (us, config) = (program(), shell_word(&directory.config().to_string_lossy()));
+    let token = shell_word(&directory.token("alice").to_string_lossy());
     for command in [
-        format!("portcullis check --config {config}"),
-        format!("portcullis serve --config {config}"),
-        format!(
-            "curl -i -H \"Authorization: Bearer $(cat {})\" http://127.0.0.1:8080/docs/intro",
-            token.display()
-        ),
-        format!("portcullis audit list --config {config}"),
-        format!("portcullis audit verify --config {config}"),
+        format!("{us} check --config {config}"),
+        format!("{us} serve --config {config}"),
+        format!("curl -i -H \"Authorization: Bearer $(cat {token})\" http://127.0.0.1:8080/docs/intro"),
+        format!("{us} audit list --config {config}"),
+        format!("{us} audit verify --config {config}"),
     ] {
         writeln!(out, "  {}", paint.accent(&command))?;
     }
@@ -237,7 +234,7 @@ fn tell(directory: &Directory) -> Result<()> {
 }
 
 const AFTER_HELP: &str = "\
-The directory holds a commented config, the log's key, a development issuer with tokens for alice (viewer), bob (admin)
+The directory holds a commented config, the log's key, a development issuer with tokens for alice (viewer), bob (admin) \
 and carol (auditor), sample policies, and the log itself. Nothing is ever overwritten.
 
 Examples:

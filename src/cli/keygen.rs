@@ -33,7 +33,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
 }
 
 const AFTER_HELP: &str = "\
-The verifier key (vkey, C2SP signed-note) goes to stdout. It is public: give it to whoever shall verify the log, by a
+The verifier key (vkey, C2SP signed-note) goes to stdout. It is public: give it to whoever shall verify the log, by a \
 way that the log's operator cannot change. A file that is there is never overwritten.
 
 Example:

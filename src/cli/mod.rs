@@ -21,7 +21,7 @@
 
 pub mod audit;
 pub mod check;
-//pub mod demo;
+pub mod demo;
 mod dev;
 mod files;
 pub mod init;
@@ -56,7 +56,7 @@ pub enum Command {
     /// Prove a config and the files it names; start nothing
     Check(check::Args),
     /// Show the whole gate at work on this machine, offline, in a temporary directory
-    //Demo(demo::Args),
+    Demo(demo::Args),
     /// Make the key that signs a log's checkpoints, and print its verifier key
     Keygen(keygen::Args),
     /// Sign a token for development with a key of your own

@@ -62,6 +62,22 @@ pub(crate) fn column(text: &str, width: usize) -> String {
     cut
 }
 
+/// This program, as it was called: what a person can type again.
+pub(crate) fn program() -> String {
+    let called = std::env::args_os().next().and_then(|word| word.into_string().ok());
+    called.map_or_else(|| "portcullis".to_owned(), |word| shell_word(&word))
+}
+
+/// `word` as a POSIX shell must be given it.
+pub(crate) fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
 /// A number with its digits in threes: `1,234,567`.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -101,6 +117,14 @@ mod tests {
         assert_eq!(column("abcdef", 5), "abcd~");
         assert_eq!(column("äöüäöü", 5), "äöüä~");
         assert_eq!(column("", 2), "  ");
+    }
+
+    #[test]
+    fn words_reach_a_shell_whole() {
+        assert_eq!(shell_word("a/b-c.toml"), "a/b-c.toml");
+        assert_eq!(shell_word("my gate"), "'my gate'");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
+        assert_eq!(shell_word(""), "''");
     }
 
     #[test]

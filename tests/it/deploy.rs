@@ -103,16 +103,90 @@ fn a_stop_leaves_time_for_the_drain() {
     assert!(seconds(grace) > drain, "stop_grace_period {grace}, drain_timeout {drain} s");
 }
 
+/// The guide's steps for systemd, with directories below `root` in place of the machine's. The issuer is the one for
+/// development; in the guide it is the reader's own.
 #[test]
-fn the_unit_only_runs_commands_there_are() {
-    let unit = unit(&deploy("portcullis.service"));
-    for key in ["ExecStartPre", "ExecStart"] {
-        let line = &unit[&("Service".into(), key.into())][0];
-        let mut words = line.split(' ');
-        assert_eq!(words.next(), Some("/usr/local/bin/portcullis"));
-        let helped = Command::new(BINARY).args(words).arg("--help").output().unwrap();
-        assert!(helped.status.success(), "{line}: {}", String::from_utf8_lossy(&helped.stderr));
+fn the_guide_leads_to_a_gate_that_the_unit_can_start() {
+    let root = tempfile::tempdir().unwrap();
+    let (etc, var) = (root.path().join("etc"), root.path().join("var"));
+    let moved = |text: &str| {
+        text.replace("/etc/portcullis", etc.to_str().unwrap())
+            .replace("/var/lib/portcullis", var.to_str().unwrap())
+    };
+    let run = |script: &str| {
+        let script = format!("set -e\nportcullis() {{ '{BINARY}' \"$@\"; }}\n{script}");
+        let output = Command::new("bash").args(["-c", &script]).current_dir(root.path()).output().unwrap();
+        assert!(output.status.success(), "{script}\n{}", String::from_utf8_lossy(&output.stderr));
+    };
+    std::fs::create_dir_all(etc.join("policies")).unwrap();
+    std::fs::create_dir_all(var.join("keys")).unwrap();
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for file in ["model.conf", "policy.csv"] {
+        std::fs::copy(sources.join("policies").join(file), etc.join("policies").join(file)).unwrap();
     }
+    let guide = deploy("README.md");
+    let config = std::fs::read_to_string(sources.join("config/portcullis.toml")).unwrap();
+    let config = edited(&config, &blocks(&guide, "toml")[0]).replace("../data/keys/dev", "../made/keys/dev");
+    std::fs::write(etc.join("portcullis.toml"), moved(&config)).unwrap();
+    run("portcullis init made");
+
+    let steps = blocks(&guide, "sh").into_iter().find(|block| block.contains("setpriv")).unwrap();
+    let steps: Vec<String> = steps
+        .replace("\\\n", " ")
+        .lines()
+        .map(|line| line.replace("setpriv --reuid portcullis --regid portcullis --clear-groups", ""))
+        .filter(|line| !line.starts_with("systemctl "))
+        .collect();
+    assert_eq!(steps.len(), 3, "{steps:?}");
+    run(&moved(&steps.join("\n")));
+
+    let unit = unit(&deploy("portcullis.service"));
+    let start = |key: &str| {
+        let line = &unit[&("Service".into(), key.into())][0];
+        moved(line.strip_prefix("/usr/local/bin/").expect("where the guide puts it"))
+    };
+    run(&start("ExecStartPre"));
+    run(&format!("{} --help", start("ExecStart")));
+}
+
+/// The code blocks of one language in a document.
+fn blocks(document: &str, language: &str) -> Vec<String> {
+    let (mut found, mut within) = (Vec::<String>::new(), false);
+    for line in document.lines() {
+        match line.strip_prefix("```") {
+            Some(word) => {
+                within = word == language;
+                if within {
+                    found.push(String::new());
+                }
+            }
+            None if within => found.last_mut().unwrap().extend([line, "\n"]),
+            None => {}
+        }
+    }
+    found
+}
+
+/// `config` with the settings that `changes` has, in the same tables.
+fn edited(config: &str, changes: &str) -> String {
+    let changes: toml::Table = changes.parse().unwrap();
+    let (mut table, mut out, mut made) = (String::new(), String::new(), 0);
+    for line in config.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            name.trim_end_matches(']').clone_into(&mut table);
+        }
+        let change = line.split_once(" = ").and_then(|(key, _)| Some((key, changes.get(&table)?.get(key)?)));
+        match change {
+            Some((key, value)) => {
+                out.push_str(&format!("{key} = {value}\n"));
+                made += 1;
+            }
+            None => out.extend([line, "\n"]),
+        }
+    }
+    let wanted: usize = changes.values().map(|table| table.as_table().unwrap().len()).sum();
+    assert_eq!(made, wanted, "the guide changes settings that the config does not write out");
+    out
 }
 
 #[test]
@@ -221,7 +295,10 @@ fn the_image_runs_as_nobody_in_particular() {
             serde_json::from_str::<Vec<String>>(list).expect("exec form, so that SIGTERM reaches the gate")
         })
         .collect();
-    assert_eq!(command, ["/usr/local/bin/portcullis", "serve"]);
+    assert_eq!(
+        command,
+        ["/usr/local/bin/portcullis", "serve", "--config", "/etc/portcullis/portcullis.toml"]
+    );
 }
 
 #[test]

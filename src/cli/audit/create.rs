@@ -38,7 +38,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
 }
 
 const AFTER_HELP: &str = "\
-A log is created once: `serve` never makes one. A mark in log.state_dir remembers that the origin has been used, so a
+A log is created once: `serve` never makes one. A mark in log.state_dir remembers that the origin has been used, so a \
 log that is lost is not replaced in silence. The log's key must be there; `portcullis keygen` makes it.
 
 Example:

@@ -72,7 +72,6 @@ impl Evidence {
         if let Some(kept) = against {
             verifier = verifier.against(kept);
         }
-        // Unsigned, so it only helps to name an altered last record; without it a range is named.
         if let Self::Log(store) = self
             && let Ok(Some(tip)) = store.tip()
         {
@@ -202,26 +201,4 @@ fn exported_notes(path: &Path) -> Result<Vec<Vec<u8>>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_end_at_newlines_and_are_never_read_far_beyond_a_record() {
-        let long = vec![b'x'; 2 * MAX_RECORD_BYTES];
-        let text = [b"one\n\ntwo".as_slice(), b"\n", &long].concat();
-        let (mut reader, mut line) = (text.as_slice(), Vec::new());
-        let mut lines = Vec::new();
-        for _ in 0..3 {
-            next_line(&mut reader, &mut line).unwrap();
-            lines.push(line.clone());
-        }
-        assert_eq!(lines, [b"one".as_slice(), b"", b"two"]);
-        next_line(&mut reader, &mut line).unwrap();
-        assert_eq!(line.len(), MAX_RECORD_BYTES + 2);
-    }
-
-    #[test]
-    fn the_checkpoints_of_an_export_lie_beside_it() {
-        assert_eq!(checkpoints_path(Path::new("a/log.jsonl")), Path::new("a/log.jsonl.checkpoints"));
-    }
-}
+mod tests;

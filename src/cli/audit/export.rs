@@ -34,6 +34,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let store = args.source.open()?;
     let notes = stored_notes(&store)?;
     let checkpoints = checkpoints_path(&args.out);
+    if checkpoints.symlink_metadata().is_ok() {
+        bail!("{} is there already and is not overwritten; name another file", checkpoints.display());
+    }
     let mut lines = create(&args.out)?;
     let mut note_lines = create(&checkpoints)?;
     let records = write_records(&store, &mut lines).with_context(|| args.out.display().to_string())?;
@@ -87,8 +90,8 @@ fn finish(writer: BufWriter<File>, path: &Path) -> Result<()> {
 }
 
 const AFTER_HELP: &str = "\
-FILE gets each record as a line, exactly the stored bytes: line n holds the record of index n - 1. FILE.checkpoints gets
-every stored checkpoint and the latest one, each as a JSON string on a line. Whoever has both and the verifier key can
+FILE gets each record as a line, exactly the stored bytes: line n holds the record of index n - 1. FILE.checkpoints gets \
+every stored checkpoint and the latest one, each as a JSON string on a line. Whoever has both and the verifier key can \
 verify them with this program, or with one of their own.
 
 Examples:

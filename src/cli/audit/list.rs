@@ -4,14 +4,14 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyhow::Result;
-use serde_json::Value;
 
 use super::source::Source;
+use super::table::Table;
 use crate::audit::query::{Filter, Order, page};
 use crate::audit::record::{Kind, Record};
 use crate::audit::storage::Store;
 use crate::cli::Outcome;
-use crate::cli::out::{Paint, column, printable, short};
+use crate::cli::out::Paint;
 use crate::cli::token::parse_duration;
 use crate::clock::{Clock, Timestamp};
 
@@ -60,18 +60,17 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Outcome> {
     let store = args.source.open()?;
     let mut out = std::io::stdout().lock();
-    let paint = Paint::of_stdout();
-    if !args.json {
-        writeln!(out, "{}", paint.dim(&heading()))?;
-    }
-    for_each(&store, &args.filter(), args.limit, &mut |bytes| {
+    let mut table = Table::new(Paint::of_stdout());
+    each_page(&store, &args.filter(), args.limit, &mut |records| {
         if args.json {
-            out.write_all(bytes)?;
-            writeln!(out)?;
-        } else if let Ok(record) = Record::parse(bytes) {
-            writeln!(out, "{}", row(&record, paint))?;
+            for (_, bytes) in records {
+                out.write_all(bytes)?;
+                writeln!(out)?;
+            }
+            return Ok(());
         }
-        Ok(())
+        let readable: Vec<_> = records.iter().filter_map(|(_, bytes)| Record::parse(bytes).ok()).collect();
+        Ok(table.lines(&readable).iter().try_for_each(|line| writeln!(out, "{line}"))?)
     })?;
     Ok(Outcome::Fine)
 }
@@ -91,98 +90,23 @@ impl Args {
     }
 }
 
-/// Hands on up to `limit` records, page by page.
-fn for_each(
+/// Hands on up to `limit` records, page by page; at least one page, be it empty.
+fn each_page(
     store: &dyn Store,
     filter: &Filter,
     limit: usize,
-    visit: &mut dyn FnMut(&[u8]) -> Result<()>,
+    visit: &mut dyn FnMut(&[(u64, Vec<u8>)]) -> Result<()>,
 ) -> Result<()> {
     let size = store.last_index()?.map_or(0, |last| last + 1);
     let (mut left, mut start) = (limit, None);
-    while left > 0 {
+    loop {
         let found = page(store, size, filter, (Order::NewestFirst, start), left.min(PAGE))?;
-        for (_, bytes) in &found.records {
-            visit(bytes)?;
-        }
+        visit(&found.records)?;
         left -= found.records.len();
         start = found.next;
-        if start.is_none() {
-            break;
+        if left == 0 || start.is_none() {
+            return Ok(());
         }
-    }
-    Ok(())
-}
-
-fn heading() -> String {
-    format!("{:>8}  {:<19}  {:<8}  {:<16}  {:<14}  REQUEST", "INDEX", "TIME (UTC)", "WHAT", "WHY", "WHO")
-}
-
-fn row(record: &Record<'_>, paint: Paint) -> String {
-    let head = record.head();
-    let time = head.time.to_string().replace('T', " ");
-    let (what, why, who, request) = match head.kind {
-        Kind::Decision => decision_columns(record),
-        Kind::Outcome => outcome_columns(record),
-        Kind::Admin
-        | Kind::Policy
-        | Kind::Config
-        | Kind::Lifecycle
-        | Kind::Retention
-        | Kind::Key
-        | Kind::Summary => {
-            (head.kind.as_str().to_owned(), shown(record, &["event"]), "-".to_owned(), event_text(record))
-        }
-    };
-    let what = match (head.kind, what.as_str()) {
-        (Kind::Decision, "allow") => paint.good(&column(&what, 8)),
-        (Kind::Decision, _) => paint.bad(&column(&what, 8)),
-        _ => column(&what, 8),
-    };
-    let time = time.get(..19).unwrap_or(&time);
-    let line =
-        format!("{:>8}  {time}  {what}  {}  {}  {request}", head.index, column(&why, 16), column(&who, 14));
-    line.trim_end().to_owned()
-}
-
-fn decision_columns(record: &Record<'_>) -> (String, String, String, String) {
-    let who = match record.text(&["identity", "state"]) {
-        Some("failed") => "(not proved)".to_owned(),
-        _ => shown(record, &["identity", "user"]),
-    };
-    let path = if record.value(&["request", "path"]).is_some() { "path" } else { "target" };
-    let request = [
-        shown(record, &["request", "method"]),
-        record.text(&["request", "service"]).map_or_else(|| "-".to_owned(), printable),
-        shown(record, &["request", path]),
-    ];
-    (shown(record, &["decision"]), shown(record, &["reason"]), who, request.join(" "))
-}
-
-fn outcome_columns(record: &Record<'_>) -> (String, String, String, String) {
-    let number = |key: &str| record.value(&[key]).and_then(Value::as_u64);
-    let mut text =
-        format!("of {}", number("decision_index").map_or_else(|| "?".to_owned(), |index| index.to_string()));
-    if let Some(status) = number("status") {
-        text.push_str(&format!(": {status}"));
-    }
-    if let Some(micros) = number("duration_us") {
-        text.push_str(&format!(", {}", short(Duration::from_micros(micros))));
-    }
-    ("outcome".to_owned(), shown(record, &["result"]), "-".to_owned(), text)
-}
-
-fn event_text(record: &Record<'_>) -> String {
-    let of = |key| record.value(&[key]).map(|_| shown(record, &[key]));
-    of("error").or_else(|| of("origin")).or_else(|| of("version")).or_else(|| of("count")).unwrap_or_default()
-}
-
-/// A value for people: a text as it is, anything that stands for a text as JSON.
-fn shown(record: &Record<'_>, path: &[&str]) -> String {
-    match record.value(path) {
-        None => "-".to_owned(),
-        Some(Value::String(text)) => printable(text),
-        Some(other) => other.to_string(),
     }
 }
 
@@ -242,48 +166,5 @@ mod tests {
         for text in ["", "yesterday", "2026-13-01", "10", "-5m"] {
             assert!(parse_time_at(text, now).is_err(), "{text}");
         }
-    }
-
-    fn line(fields: &str) -> String {
-        let bytes = format!(
-            r#"{{"v":1,"index":7,"prev":"{}","time":"2026-01-31T12:00:00.123456Z",{fields}}}"#,
-            crate::audit::hash::Hash::of(b"prev")
-        );
-        row(&Record::parse(bytes.as_bytes()).unwrap(), Paint::plain())
-    }
-
-    #[test]
-    fn a_decision_is_one_row() {
-        let fields = r#""kind":"decision","decision":"deny","reason":"no_match","identity":{"state":"proved","user":"user:alice"},"request":{"service":"app","method":"PUT","path":"/docs/intro"}"#;
-        assert_eq!(
-            line(fields),
-            "       7  2026-01-31 12:00:00  deny      no_match          user:alice      PUT app /docs/intro"
-        );
-    }
-
-    #[test]
-    fn what_has_no_canonical_path_shows_its_target() {
-        let fields = r#""kind":"decision","decision":"deny","reason":"dot_segment","identity":{"state":"failed"},"request":{"method":"GET","target":"/a/../b"}"#;
-        assert_eq!(
-            line(fields),
-            "       7  2026-01-31 12:00:00  deny      dot_segment       (not proved)    GET - /a/../b"
-        );
-    }
-
-    #[test]
-    fn an_outcome_names_its_decision() {
-        let fields =
-            r#""kind":"outcome","decision_index":6,"result":"completed","status":200,"duration_us":1200"#;
-        assert_eq!(
-            line(fields),
-            "       7  2026-01-31 12:00:00  outcome   completed         -               of 6: 200, 1.2 ms"
-        );
-    }
-
-    #[test]
-    fn nothing_in_a_record_steers_the_terminal() {
-        let fields = r#""kind":"decision","decision":"deny","reason":"x","identity":{"state":"proved","user":"\u001b[2J"},"request":{"method":"GET","path":{"base64":"gA=="}}"#;
-        let line = line(fields);
-        assert!(!line.contains('\u{1b}') && line.ends_with(r#"{"base64":"gA=="}"#), "{line}");
     }
 }

@@ -6,6 +6,7 @@
 //! | [`verify`] | proves a log, wherever it lies |
 //! | [`list`], [`show`] | records for people and scripts |
 //! | [`export`] | all records, for somebody else to verify |
+//! | `table` | records as rows for people |
 //! | `source` | where a log is, and how it is opened |
 //! | `evidence` | a log or an export, as a verifier needs it |
 
@@ -15,6 +16,7 @@ pub mod export;
 pub mod list;
 pub mod show;
 mod source;
+mod table;
 pub mod verify;
 
 pub(super) const AFTER_HELP: &str = "\

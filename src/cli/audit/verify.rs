@@ -20,20 +20,10 @@ use crate::cli::{Outcome, files};
 
 /// Verifies a log.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = AFTER_HELP,
-    group = clap::ArgGroup::new("what").required(true).args(["export", "config", "log"])
-)]
+#[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// An export, with its checkpoints in FILE.checkpoints beside it
-    #[arg(value_name = "FILE", requires = "vkey")]
-    export: Option<PathBuf>,
-    /// The config that names the log and its key
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The log's directory, without a config
-    #[arg(long, value_name = "DIR", requires = "vkey")]
-    log: Option<PathBuf>,
+    #[command(flatten)]
+    what: What,
     /// The log's verifier key, as `portcullis keygen` printed it; with --config, instead of the config's key
     #[arg(long, value_name = "VKEY")]
     vkey: Option<String>,
@@ -46,6 +36,21 @@ pub struct Args {
     /// Answer with one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// What to verify.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct What {
+    /// An export, with its checkpoints in FILE.checkpoints beside it
+    #[arg(value_name = "FILE", requires = "vkey")]
+    export: Option<PathBuf>,
+    /// The config that names the log and its key
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The log's directory, without a config
+    #[arg(long, value_name = "DIR", requires = "vkey")]
+    log: Option<PathBuf>,
 }
 
 /// Verifies, and tells what was found.
@@ -83,7 +88,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
 fn find(args: &Args) -> Result<(Evidence, VerifierKey)> {
     let given =
         args.vkey.as_deref().map(|vkey| VerifierKey::parse(vkey.trim()).context("--vkey")).transpose()?;
-    if let Some(config) = &args.config {
+    if let Some(config) = &args.what.config {
         let settings = source::settings(config)?;
         let key = match given {
             Some(key) => key,
@@ -94,7 +99,7 @@ fn find(args: &Args) -> Result<(Evidence, VerifierKey)> {
         return Ok((Evidence::Log(RocksStore::open_read_only(&settings.log.dir)?), key));
     }
     let key = given.ok_or_else(|| anyhow!("--vkey is missing: without a key nothing can be verified"))?;
-    match (&args.log, &args.export) {
+    match (&args.what.log, &args.what.export) {
         (Some(dir), _) => Ok((Evidence::Log(RocksStore::open_read_only(dir)?), key)),
         (None, Some(export)) => Ok((Evidence::Export(export.clone()), key)),
         (None, None) => bail!("name a log by --config or --log, or an export"),
@@ -124,7 +129,8 @@ fn tell(verdict: &Verdict, key: &VerifierKey) -> Result<()> {
             writeln!(out, "{} {}", paint.good("the log holds:"), key.name())?;
             let last = last_time.map(|time| format!(", the last of {time}")).unwrap_or_default();
             writeln!(out, "  {}{last}", count(*records, "record"))?;
-            writeln!(out, "  {} met, signed by {key}", count(*checkpoints, "checkpoint"))?;
+            writeln!(out, "  {} met, each signed", count(*checkpoints, "checkpoint"))?;
+            writeln!(out, "  key {key}")?;
             writeln!(out, "  root {}", STANDARD.encode(root.0))?;
         }
         Verdict::Fails(Failure { index, proven, what }) => {
@@ -164,14 +170,14 @@ fn tell_json(verdict: &Verdict, key: &VerifierKey) -> Result<()> {
 }
 
 const AFTER_HELP: &str = "\
-Reads every record, in order, and checks the chain from each record to the next, the Merkle tree over all of them, and
-the signature and root of every stored checkpoint. Works on a stopped log, on one that a gate is writing to, and on an
+Reads every record, in order, and checks the chain from each record to the next, the Merkle tree over all of them, and \
+the signature and root of every stored checkpoint. Works on a stopped log, on one that a gate is writing to, and on an \
 export. If the log does not hold, the first bad index is named.
 
-A log alone cannot show that its end is missing, or that all of it was signed anew by somebody who has its key. A
+A log alone cannot show that its end is missing, or that all of it was signed anew by somebody who has its key. A \
 checkpoint that was kept elsewhere can: see --keep and --against.
 
-In JSON: holds, origin, and records, checkpoints, root (base64), last_time; or first_bad_index, proven (records below
+In JSON: holds, origin, and records, checkpoints, root (base64), last_time; or first_bad_index, proven (records below \
 it are under a checkpoint that was met), fault.
 
 Examples:
