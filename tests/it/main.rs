@@ -6,7 +6,13 @@
 
 mod support;
 
+mod admin;
+mod cli;
 mod deploy;
+mod forwarding;
+mod house;
+mod jwt;
+mod listener;
 mod p1_no_record_no_pass;
 mod p2_what_was_decided_is_forwarded;
 mod p3_default_deny;
@@ -15,3 +21,4 @@ mod p5_nobody_edits_history;
 mod p6_watching_the_log_is_on_the_log;
 mod p7_nothing_acknowledged_is_lost;
 mod readme;
+mod reload;
