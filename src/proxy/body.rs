@@ -232,6 +232,19 @@ impl Body {
         Self::following(Source::Local(body), open, idle, None)
     }
 
+    /// As the answer to HEAD (RFC 9110 §9.3.2), which HTTP/2 holds its sender to: the gate's own content is left out. An
+    /// upstream's answer has none already.
+    pub fn without_content(self) -> Self {
+        match self.0 {
+            Kind::Full(_) => Self::full(Bytes::new()),
+            Kind::Relayed(mut relayed) if matches!(relayed.source, Source::Local(_)) => {
+                relayed.ended = true;
+                Self::full(Bytes::new())
+            }
+            Kind::Relayed(relayed) => Self(Kind::Relayed(relayed)),
+        }
+    }
+
     fn following(
         source: Source,
         open: OpenAllow,
