@@ -59,8 +59,9 @@ pub struct KeysStatus {
 struct Progress {
     started: u64,
     finished: u64,
-    /// When the last look began.
-    began: Option<Timestamp>,
+    /// When the last look that a caller caused began. One on schedule does not count: keys that an issuer changes just
+    /// after it must not have to wait.
+    wished: Option<Timestamp>,
     /// Whether anyone looks, or is about to.
     kept: bool,
 }
@@ -154,30 +155,34 @@ impl Keyring {
         let _kept = Kept(&self.progress);
         let mut wishes = self.wanted.subscribe();
         let mut failures = 0_u32;
+        let mut wished = false;
         loop {
-            failures = if self.look().await { 0 } else { failures.saturating_add(1) };
-            self.rest(failures, &mut wishes).await;
+            failures = if self.look(wished).await { 0 } else { failures.saturating_add(1) };
+            wished = self.rest(failures, &mut wishes).await;
         }
     }
 
-    async fn rest(&self, failures: u32, wishes: &mut watch::Receiver<u64>) {
+    async fn rest(&self, failures: u32, wishes: &mut watch::Receiver<u64>) -> bool {
         let until = Instant::now() + pause(self.refresh, self.gap, failures);
         while let Ok(Ok(())) = timeout_at(until, wishes.changed()).await {
             // The last look may have granted the wish already, and the gap may forbid another.
             let wanted = *wishes.borrow_and_update();
             let progress = *self.progress.borrow();
             if wanted > progress.started && self.may_begin(&progress) {
-                return;
+                return true;
             }
         }
+        false
     }
 
     /// One look; whether it succeeded.
-    async fn look(&self) -> bool {
+    async fn look(&self, wished: bool) -> bool {
         let began = self.clock.now();
         self.progress.send_modify(|progress| {
             progress.started += 1;
-            progress.began = Some(began);
+            if wished {
+                progress.wished = Some(began);
+            }
         });
         let read = self.source.read().await;
         let result = read.and_then(|text| self.publish(&text, began));
@@ -212,7 +217,7 @@ impl Keyring {
     fn may_begin(&self, progress: &Progress) -> bool {
         let now = self.clock.now();
         // A clock set back must not keep keys from being looked at until it has caught up.
-        progress.began.is_none_or(|began| now < began || now >= began.plus(self.gap))
+        progress.wished.is_none_or(|began| now < began || now >= began.plus(self.gap))
     }
 }
 
