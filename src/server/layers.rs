@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower::{Service, ServiceBuilder, ServiceExt};
@@ -31,18 +31,25 @@ pub async fn serve(
     path: Path,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
+    // RFC 9110 §9.3.2. HTTP/1 leaves a body out by itself; over HTTP/2 one would be an error of the stream.
+    let bodiless = request.method() == Method::HEAD;
+    let response = through_layers(drain, path, request).await;
+    Ok(if bodiless { response.map(Body::left_out) } else { response })
+}
+
+async fn through_layers(drain: &Drain, path: Path, request: Request<Incoming>) -> Response<Body> {
     if drain.has_begun() {
         metrics::counter!("portcullis_shed_total", "cause" => "drain").increment(1);
         let mut response = respond::shed();
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        return Ok(response);
+        return response;
     }
     let stack = ServiceBuilder::new()
         .load_shed()
         .layer(GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&path.live.limits.in_flight)))
         .service(path);
     let answer = AssertUnwindSafe(stack.oneshot(request)).catch_unwind().await;
-    Ok(match answer {
+    match answer {
         Ok(Ok(response)) => response,
         // The path itself cannot fail: this is the load shed.
         Ok(Err(_)) => {
@@ -53,7 +60,7 @@ pub async fn serve(
             metrics::counter!("portcullis_panics_total").increment(1);
             respond::internal_error()
         }
-    })
+    }
 }
 
 /// The path of a request as a tower service, for one connection.
