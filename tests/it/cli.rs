@@ -100,7 +100,8 @@ fn init_check_serve_call_verify_list_show_export_all_fit_together() {
         assert!(ends(0, &["audit", "verify", "--config", &config]).contains("holds"));
     });
 
-    let verified: Value = serde_json::from_str(&ends(0, &["audit", "verify", "--config", &config, "--json"])).unwrap();
+    let verified: Value =
+        serde_json::from_str(&ends(0, &["audit", "verify", "--config", &config, "--json"])).unwrap();
     assert_eq!(verified["holds"], true);
     let records = verified["records"].as_u64().unwrap();
 
@@ -121,13 +122,21 @@ fn init_check_serve_call_verify_list_show_export_all_fit_together() {
     let exported = std::fs::read_to_string(&export).unwrap();
     assert_eq!(exported.lines().count() as u64, records);
     let stored = crate::support::log::stored(&init.path.join("log"));
-    assert!(exported.lines().map(str::as_bytes).eq(stored.iter().map(Vec::as_slice)), "exactly the stored bytes");
+    assert!(
+        exported.lines().map(str::as_bytes).eq(stored.iter().map(Vec::as_slice)),
+        "exactly the stored bytes"
+    );
     assert!(ends(0, &["audit", "verify", &export, "--vkey", &vkey]).contains("holds"));
 
     // An export that was tampered with does not hold, and the record is named.
     std::fs::write(&export, exported.replacen("\"decision\":\"deny\"", "\"decision\":\"allow\"", 1)).unwrap();
-    let said: Value = serde_json::from_str(&ends(1, &["audit", "verify", &export, "--vkey", &vkey, "--json"])).unwrap();
-    assert_eq!((&said["holds"], said["first_bad_index"].as_u64()), (&Value::Bool(false), Some(denied)), "{said}");
+    let said: Value =
+        serde_json::from_str(&ends(1, &["audit", "verify", &export, "--vkey", &vkey, "--json"])).unwrap();
+    assert_eq!(
+        (&said["holds"], said["first_bad_index"].as_u64()),
+        (&Value::Bool(false), Some(denied)),
+        "{said}"
+    );
 }
 
 #[test]
@@ -180,9 +189,19 @@ fn check_names_file_and_line_or_key_what_is_wrong_and_what_to_write() {
     let upstream = Upstream::start(Act::Answer);
     let cases: [(&str, &str, &str, &[&str]); 5] = [
         ("gate.toml", "workers = 2", "wrokers = 2", &["gate.toml", "wrokers", "workers"]),
-        ("gate.toml", "key_file = \"log.pem\"", "key_file = \"nowhere.pem\"", &["log.key_file", "nowhere.pem", "keygen"]),
+        (
+            "gate.toml",
+            "key_file = \"log.pem\"",
+            "key_file = \"nowhere.pem\"",
+            &["log.key_file", "nowhere.pem", "keygen"],
+        ),
         ("gate.toml", "jwks_file = \"jwks.json\"", "jwks_file = \"nowhere.json\"", &["nowhere.json"]),
-        ("policy.csv", "p, role:viewer, app, /docs/*, GET|HEAD, allow", "p, role:viewer, app, /docs/*", &["policy.csv", "3"]),
+        (
+            "policy.csv",
+            "p, role:viewer, app, /docs/*, GET|HEAD, allow",
+            "p, role:viewer, app, /docs/*",
+            &["policy.csv", "3"],
+        ),
         ("cert.pem", "BEGIN", "BEGUN", &["cert.pem"]),
     ];
     for (file, from, to, named) in cases {
@@ -212,7 +231,11 @@ fn the_environment_wins_over_the_file() {
     let output = check("PORTCULLIS__LOG__KEY_FILE", "nowhere.pem");
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).contains("nowhere.pem"));
-    assert_eq!(check("PORTCULLIS__LOG__KEYFILE", "log.pem").status.code(), Some(1), "an unknown key is an error here too");
+    assert_eq!(
+        check("PORTCULLIS__LOG__KEYFILE", "log.pem").status.code(),
+        Some(1),
+        "an unknown key is an error here too"
+    );
 }
 
 #[test]
@@ -227,7 +250,11 @@ fn every_file_of_config_and_policies_loads() {
         names
     };
     assert_eq!(names("config"), ["portcullis.toml"], "a new file needs a test that loads it");
-    assert_eq!(names("policies"), ["cases.txt", "model.conf", "policy.csv"], "a new file needs a test that loads it");
+    assert_eq!(
+        names("policies"),
+        ["cases.txt", "model.conf", "policy.csv"],
+        "a new file needs a test that loads it"
+    );
     // `init` writes exactly these, and `check` proves what it wrote.
     let upstream = Upstream::start(Act::Answer);
     let init = Init::new(&upstream);
@@ -243,5 +270,8 @@ fn every_file_of_config_and_policies_loads() {
         &portcullis::config::Environment::empty(),
     );
     let settings = read.unwrap_or_else(|errors| panic!("{errors}"));
-    assert_eq!(settings.policy.model.canonicalize().unwrap(), root.join("policies/model.conf").canonicalize().unwrap());
+    assert_eq!(
+        settings.policy.model.canonicalize().unwrap(),
+        root.join("policies/model.conf").canonicalize().unwrap()
+    );
 }

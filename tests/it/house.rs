@@ -107,7 +107,8 @@ fn climbs(module: &str, text: &str) -> Vec<String> {
 }
 
 fn floor_of(module: &str) -> Option<(&'static str, u8)> {
-    let below = |name: &str| module == name || module.strip_prefix(name).is_some_and(|rest| rest.starts_with("::"));
+    let below =
+        |name: &str| module == name || module.strip_prefix(name).is_some_and(|rest| rest.starts_with("::"));
     FLOORS.iter().filter(|(name, _)| below(name)).max_by_key(|(name, _)| name.len()).copied()
 }
 
@@ -190,7 +191,11 @@ fn sources() -> Vec<(String, String)> {
     files
         .into_iter()
         // Files of unit tests alone are outside the floors.
-        .filter(|path| !path.components().any(|part| matches!(part.as_os_str().to_str(), Some("tests" | "tests.rs" | "testing.rs"))))
+        .filter(|path| {
+            !path
+                .components()
+                .any(|part| matches!(part.as_os_str().to_str(), Some("tests" | "tests.rs" | "testing.rs")))
+        })
         .map(|path| {
             let relative = path.strip_prefix(&root).unwrap().with_extension("");
             let parts: Vec<&str> = relative.iter().map(|part| part.to_str().unwrap()).collect();

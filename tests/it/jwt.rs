@@ -60,9 +60,17 @@ fn a_token_that_does_not_hold_is_a_recorded_401_and_is_never_on_record_itself() 
         format!("{message}.{first}{}", &signature[1..])
     };
     let table = [
-        ("another issuer", signer.sign(&with(good(), "iss", json!("https://elsewhere"))), "credential_unknown_issuer"),
-        ("no issuer", signer.sign(&with(good(), "iss", Value::Null)), "credential_unknown_issuer"),
-        ("another audience", signer.sign(&with(good(), "aud", json!("elsewhere"))), "credential_wrong_audience"),
+        (
+            "another issuer",
+            signer.sign(&with(good(), "iss", json!("https://elsewhere"))),
+            "credential_unknown_issuer",
+        ),
+        ("no issuer", signer.sign(&with(good(), "iss", Value::Null)), "credential_bad_claims"),
+        (
+            "another audience",
+            signer.sign(&with(good(), "aud", json!("elsewhere"))),
+            "credential_wrong_audience",
+        ),
         ("no audience", signer.sign(&with(good(), "aud", Value::Null)), "credential_bad_claims"),
         ("expired", signer.sign(&with(good(), "exp", json!(now() - 60))), "credential_expired"),
         ("no expiry", signer.sign(&with(good(), "exp", Value::Null)), "credential_bad_claims"),
@@ -72,11 +80,31 @@ fn a_token_that_does_not_hold_is_a_recorded_401_and_is_never_on_record_itself() 
         ("no subject", signer.sign(&with(good(), "sub", Value::Null)), "credential_bad_claims"),
         ("a stranger's signature", stranger.sign(&good()), "credential_bad_signature"),
         ("a changed signature", broken, "credential_bad_signature"),
-        ("an unknown key", signer.sign_as(&header(json!({ "kid": "../../x" })), &good()), "credential_unknown_key"),
-        ("no algorithm", format!("{}.", unsigned(&header(json!({ "alg": "none" })), &good())), "credential_algorithm_not_allowed"),
-        ("nOnE", format!("{}.", unsigned(&header(json!({ "alg": "nOnE" })), &good())), "credential_algorithm_not_allowed"),
-        ("an algorithm of no config", signer.sign_as(&header(json!({ "alg": "ES384" })), &good()), "credential_algorithm_not_allowed"),
-        ("HMAC", sign_by_hmac(&header(json!({ "alg": "HS256" })), &good(), b"secret"), "credential_algorithm_not_allowed"),
+        (
+            "an unknown key",
+            signer.sign_as(&header(json!({ "kid": "../../x" })), &good()),
+            "credential_unknown_key",
+        ),
+        (
+            "no algorithm",
+            format!("{}.", unsigned(&header(json!({ "alg": "none" })), &good())),
+            "credential_algorithm_not_allowed",
+        ),
+        (
+            "nOnE",
+            format!("{}.", unsigned(&header(json!({ "alg": "nOnE" })), &good())),
+            "credential_algorithm_not_allowed",
+        ),
+        (
+            "an algorithm of no config",
+            signer.sign_as(&header(json!({ "alg": "ES384" })), &good()),
+            "credential_algorithm_not_allowed",
+        ),
+        (
+            "HMAC",
+            sign_by_hmac(&header(json!({ "alg": "HS256" })), &good(), b"secret"),
+            "credential_algorithm_not_allowed",
+        ),
     ];
     for (what, token, reason) in table {
         for client in [gate.client(), gate.client2()] {
@@ -88,7 +116,11 @@ fn a_token_that_does_not_hold_is_a_recorded_401_and_is_never_on_record_itself() 
             let signature = token.rsplit('.').next().unwrap();
             assert!(signature.is_empty() || !record.to_string().contains(signature), "{what}");
             let found = record["reason"].as_str().unwrap();
-            assert!(found == reason || (reason == "credential_algorithm_not_allowed" && found == "credential_malformed"), "{what}: {found}");
+            assert!(
+                found == reason
+                    || (reason == "credential_algorithm_not_allowed" && found == "credential_malformed"),
+                "{what}: {found}"
+            );
         }
     }
     assert_eq!(upstream.connections(), 0);
@@ -168,7 +200,9 @@ fn keys_are_rotated_at_a_live_key_set_without_a_failed_request() {
     let keys = KeyServer::start(&key_set(&[&old]));
     let upstream = Upstream::start(Act::Answer);
     let gate = Setup::new(&upstream).issuers(&live_issuer(&keys)).start();
-    until("the first keys", || gate.client().get("/docs/x", Some(&old.token("a", &["viewer"]))).status == 200);
+    until("the first keys", || {
+        gate.client().get("/docs/x", Some(&old.token("a", &["viewer"]))).status == 200
+    });
 
     let stop = Arc::new(AtomicBool::new(false));
     let signing = Arc::new(Mutex::new(old.clone()));
@@ -208,7 +242,9 @@ fn unknown_keys_do_not_make_the_gate_a_hammer() {
     let keys = KeyServer::start(&key_set(&[&signer]));
     let upstream = Upstream::start(Act::Answer);
     let gate = Setup::new(&upstream).issuers(&live_issuer(&keys)).start();
-    until("the first keys", || gate.client().get("/docs/x", Some(&signer.token("a", &["viewer"]))).status == 200);
+    until("the first keys", || {
+        gate.client().get("/docs/x", Some(&signer.token("a", &["viewer"]))).status == 200
+    });
     let before = keys.requests();
     for n in 0..50 {
         let header = json!({ "alg": "ES256", "kid": format!("unknown-{n}") });
@@ -228,7 +264,9 @@ fn an_issuer_that_is_away_fails_nobody_whose_keys_are_known() {
     let keys = KeyServer::start(&key_set(&[&signer]));
     let upstream = Upstream::start(Act::Answer);
     let gate = Setup::new(&upstream).issuers(&live_issuer(&keys)).start();
-    until("the first keys", || gate.client().get("/docs/x", Some(&signer.token("a", &["viewer"]))).status == 200);
+    until("the first keys", || {
+        gate.client().get("/docs/x", Some(&signer.token("a", &["viewer"]))).status == 200
+    });
     keys.fail();
     for n in 0..5 {
         let answer = gate.client().get("/docs/x", Some(&signer.token(&format!("b-{n}"), &["viewer"])));
@@ -245,7 +283,10 @@ fn an_issuer_that_was_never_there_is_a_503_and_no_anonymous_pass() {
     let answer = gate.client().get("/public/x", Some(&Signer::usual().token("a", &["viewer"])));
     assert_eq!(answer.status, 503);
     let record = gate.record(answer.record());
-    assert_eq!((&record["decision"], &record["reason"]), (&"deny".into(), &"credential_keys_unavailable".into()));
+    assert_eq!(
+        (&record["decision"], &record["reason"]),
+        (&"deny".into(), &"credential_keys_unavailable".into())
+    );
     assert_eq!(gate.client().get("/public/x", None).status, 200, "who brings no token is not held up");
     assert_eq!(upstream.count(), 1);
 }
@@ -274,7 +315,8 @@ impl KeyServer {
         use std::io::{BufRead as _, Write as _};
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Published { answer: Mutex::new(Some(keys.to_owned())), requests: AtomicUsize::new(0) });
+        let shared =
+            Arc::new(Published { answer: Mutex::new(Some(keys.to_owned())), requests: AtomicUsize::new(0) });
         let published = Arc::clone(&shared);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
@@ -289,7 +331,9 @@ impl KeyServer {
                         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{keys}",
                         keys.len()
                     ),
-                    None => write!(stream, "HTTP/1.1 500 Oops\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"),
+                    None => {
+                        write!(stream, "HTTP/1.1 500 Oops\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+                    }
                 };
             }
         });

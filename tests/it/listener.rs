@@ -39,7 +39,9 @@ fn a_plain_call_to_a_tls_port_gets_nowhere_and_harms_nobody() {
 #[test]
 fn only_a_trusted_proxy_is_believed() {
     let upstream = Upstream::start(Act::Answer);
-    for (trusted, ip, id) in [("[]", "127.0.0.1", None), ("[\"127.0.0.0/8\"]", "203.0.113.9", Some("from-the-proxy"))] {
+    for (trusted, ip, id) in
+        [("[]", "127.0.0.1", None), ("[\"127.0.0.0/8\"]", "203.0.113.9", Some("from-the-proxy"))]
+    {
         let gate = Setup::new(&upstream).server(&format!("trusted_proxies = {trusted}")).start();
         let headers = [
             ("x-forwarded-for", "203.0.113.9"),

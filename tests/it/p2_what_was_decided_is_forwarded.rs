@@ -1,6 +1,6 @@
 //! P2: what is routed, decided, recorded and forwarded is one reading of the request; what has two is refused.
 
-use crate::support::client::{empty, full};
+use crate::support::client::full;
 use crate::support::{Act, Client, Gate, Setup, Signer, Upstream, Wire};
 
 fn gate() -> (Upstream, Gate) {
@@ -52,7 +52,9 @@ fn an_ambiguous_target_is_refused_recorded_and_never_forwarded() {
         for (target, status, reason) in REFUSED {
             for method in ["GET", "POST"] {
                 let mut wire = gate.wire();
-                wire.send(format!("{method} {target} HTTP/1.1\r\nHost: app.example.com\r\nContent-Length: 0\r\n\r\n"));
+                wire.send(format!(
+                    "{method} {target} HTTP/1.1\r\nHost: app.example.com\r\nContent-Length: 0\r\n\r\n"
+                ));
                 let answer = wire.answer().unwrap();
                 assert_eq!(answer.status, *status, "{target}");
                 is_refusal(&gate, answer.record(), target, reason);
@@ -68,7 +70,11 @@ fn an_ambiguous_target_is_refused_recorded_and_never_forwarded() {
 
 fn is_refusal(gate: &Gate, index: u64, target: &str, reason: &str) {
     let record = gate.record(index);
-    assert_eq!((record["decision"].as_str(), record["reason"].as_str()), (Some("deny"), Some(reason)), "{target}");
+    assert_eq!(
+        (record["decision"].as_str(), record["reason"].as_str()),
+        (Some("deny"), Some(reason)),
+        "{target}"
+    );
     assert_eq!(record["request"]["path"], serde_json::Value::Null, "{record}");
     assert_eq!(record["request"]["target"], *target);
 }
@@ -179,7 +185,11 @@ const HEADS: &[(&str, u16, &str)] = &[
         400,
         "malformed_framing",
     ),
-    ("POST /public/x HTTP/1.1\r\nHost: a\r\nExpect: 200-maybe\r\nContent-Length: 1\r\n\r\nx", 417, "malformed_expect"),
+    (
+        "POST /public/x HTTP/1.1\r\nHost: a\r\nExpect: 200-maybe\r\nContent-Length: 1\r\n\r\nx",
+        417,
+        "malformed_expect",
+    ),
     ("TRACE /public/x HTTP/1.1\r\nHost: a\r\n\r\n", 405, "method_not_allowed"),
     ("CONNECT h:443 HTTP/1.1\r\nHost: h:443\r\n\r\n", 405, "method_not_allowed"),
     ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 405, "method_not_allowed"),
@@ -290,10 +300,10 @@ fn nothing_a_caller_says_passes_for_the_gates_word() {
 
             client.call("GET", "/docs/x", Some(&token), &spoofs);
             let seen = upstream.seen().pop().unwrap();
-            assert_eq!((&seen.headers["x-auth-subject"], &seen.headers["x-auth-roles"]), (
-                &"alice".parse().unwrap(),
-                &"viewer".parse().unwrap()
-            ));
+            assert_eq!(
+                (&seen.headers["x-auth-subject"], &seen.headers["x-auth-roles"]),
+                (&"alice".parse().unwrap(), &"viewer".parse().unwrap())
+            );
             assert!(!seen.headers.contains_key("authorization"), "the token stays here");
             assert!(seen.headers.contains_key("traceparent"));
         }

@@ -40,7 +40,11 @@ fn a_deny_overrides_every_allow_and_its_row_is_on_record() {
         assert_eq!(answer.status, 403);
         let record = gate.record(answer.record());
         assert_eq!(record["reason"], "policy_deny");
-        assert_eq!(record["rule"]["row"].as_str().or(record["rule"]["text"].as_str()), Some("p, role:suspended, app, /*, .*, deny"), "{record}");
+        assert_eq!(
+            record["rule"]["row"].as_str().or(record["rule"]["text"].as_str()),
+            Some("p, role:suspended, app, /*, .*, deny"),
+            "{record}"
+        );
         assert_eq!(record["rule"]["line"], 5);
         assert_eq!(record["identity"]["user"], "user:erin");
     }

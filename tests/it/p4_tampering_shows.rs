@@ -72,7 +72,8 @@ impl Copy {
         let log = self.path().to_str().unwrap().to_owned();
         let mut arguments = vec!["audit", "verify", "--json", "--log", &log, "--vkey", &self.vkey];
         arguments.extend(more);
-        let output = std::process::Command::new(crate::support::gate::BINARY).args(arguments).output().unwrap();
+        let output =
+            std::process::Command::new(crate::support::gate::BINARY).args(arguments).output().unwrap();
         let said = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
         (output.status.code().unwrap(), said)

@@ -10,7 +10,8 @@ fn no_method_but_reading_does_anything_at_the_admin_api() {
     let token = Signer::usual().token("carol", &["auditor"]);
     let before = log::stored(&gate.log_dir());
     for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
-        for path in ["/v1/records", "/v1/records/0", "/v1/policy", "/v1/status", "/checkpoint", "/v1/nothing"] {
+        for path in ["/v1/records", "/v1/records/0", "/v1/policy", "/v1/status", "/checkpoint", "/v1/nothing"]
+        {
             let answer = gate.admin().call(method, path, Some(&token), &[]);
             assert!(matches!(answer.status, 404 | 405), "{method} {path}: {}", answer.status);
             assert_eq!(gate.record(answer.record())["request"]["path"], path, "the attempt is on record");
@@ -18,7 +19,9 @@ fn no_method_but_reading_does_anything_at_the_admin_api() {
     }
     for method in ["CONNECT", "TRACE", "PURGE"] {
         let mut wire = crate::support::Wire::open(gate.admin);
-        wire.send(format!("{method} /v1/records/0 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n"));
+        wire.send(format!(
+            "{method} /v1/records/0 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n"
+        ));
         assert!(matches!(wire.answer().unwrap().status, 400 | 405), "{method}");
     }
     let site = gate.stop();

@@ -34,7 +34,10 @@ fn only_who_may_read_the_log_reads_it() {
             assert_eq!(answer.status, status, "{view}");
             assert_eq!(answer.header("content-type"), Some("application/problem+json"));
             let record = gate.record(answer.record());
-            assert_eq!((&record["decision"], &record["request"]["service"]), (&"deny".into(), &"admin".into()));
+            assert_eq!(
+                (&record["decision"], &record["request"]["service"]),
+                (&"deny".into(), &"admin".into())
+            );
         }
     }
     gate.stop().verify();

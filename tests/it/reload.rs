@@ -19,7 +19,8 @@ fn gate() -> (Upstream, Gate) {
 /// The new policy lets in what the old one did not.
 fn comes_into_force(gate: &Gate) {
     until("the new policy", || gate.client().get("/new/x", None).status == 200);
-    let loaded = gate.record_where("its record", |record| record["kind"] == "policy" && record["event"] == "loaded");
+    let loaded =
+        gate.record_where("its record", |record| record["kind"] == "policy" && record["event"] == "loaded");
     let passed = gate.record_where("the first call", |record| {
         record["request"]["path"] == "/new/x" && record["decision"] == "allow"
     });
@@ -93,7 +94,9 @@ fn a_bad_policy_is_refused_recorded_and_shown_and_the_old_one_serves_on() {
     assert_eq!(gate.client().get("/public/x", None).status, 200);
     let before = ready(&gate)["policy"]["epoch"].clone();
     std::fs::write(gate.path("policy.csv"), BAD).unwrap();
-    let refused = gate.record_where("the refusal's record", |record| record["kind"] == "policy" && record["event"] == "refused");
+    let refused = gate.record_where("the refusal's record", |record| {
+        record["kind"] == "policy" && record["event"] == "refused"
+    });
     let error = refused["error"].as_str().unwrap();
     assert!(error.contains("policy.csv") && error.contains('2'), "it names file and line: {error}");
 
@@ -104,7 +107,10 @@ fn a_bad_policy_is_refused_recorded_and_shown_and_the_old_one_serves_on() {
     assert_eq!(detail["policy"]["epoch"], before);
     assert!(detail["policy"]["refused"]["message"].as_str().unwrap().contains("policy.csv"), "{detail}");
     assert!(
-        gate.health().get("/metrics", None).text().contains("portcullis_policy_loads_total{result=\"refused\"}"),
+        gate.health()
+            .get("/metrics", None)
+            .text()
+            .contains("portcullis_policy_loads_total{result=\"refused\"}"),
         "it can be alarmed on"
     );
     let token = Signer::usual().token("carol", &["auditor"]);
@@ -123,7 +129,9 @@ fn a_bad_policy_is_refused_recorded_and_shown_and_the_old_one_serves_on() {
 fn a_gate_does_not_start_on_a_bad_policy() {
     let upstream = Upstream::start(Act::Answer);
     let site = Setup::new(&upstream).site();
-    for rows in [BAD, "", "\u{feff}p, anonymous, app\n", "q, a, b, c, d, e\n", "p, anonymous, app, /x, {, allow\n"] {
+    for rows in
+        [BAD, "", "\u{feff}p, anonymous, app\n", "q, a, b, c, d, e\n", "p, anonymous, app, /x, {, allow\n"]
+    {
         std::fs::write(site.path("policy.csv"), rows).unwrap();
         let (status, said) = site.refuses_to_start();
         assert_eq!(status.code(), Some(2), "{rows:?}");
@@ -165,7 +173,8 @@ fn sighup_takes_up_a_new_config_as_one_snapshot() {
     let epoch = ready(&gate)["config"]["epoch"].clone();
     gate.edit_config(&first.address.to_string(), &second.address.to_string());
     gate.signal("HUP");
-    let loaded = gate.record_where("its record", |record| record["kind"] == "config" && record["event"] == "loaded");
+    let loaded =
+        gate.record_where("its record", |record| record["kind"] == "config" && record["event"] == "loaded");
     assert_ne!(loaded["config"], epoch);
     until("the other upstream", || {
         assert_eq!(gate.client().get("/public/x", None).status, 200);

@@ -323,7 +323,9 @@ impl Site {
 
     /// Waits for the outcome of the decision at `index`.
     pub fn outcome_of(&self, index: u64) -> Value {
-        self.record_where("an outcome", |record| record["kind"] == "outcome" && record["decision_index"] == index)
+        self.record_where("an outcome", |record| {
+            record["kind"] == "outcome" && record["decision_index"] == index
+        })
     }
 
     /// The whole log verifies, by the library and by the command.

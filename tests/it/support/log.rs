@@ -31,7 +31,8 @@ pub fn stored(dir: &Path) -> Vec<Vec<u8>> {
 /// Verifies a log as an auditor would who has nothing but its directory and the key.
 pub fn verify(dir: &Path, vkey: &str) -> Result<Report, Fault> {
     let store = RocksStore::open_read_only(dir).unwrap();
-    let mut notes: Vec<String> = store.kept_checkpoints().unwrap().into_iter().map(|(_, note)| note).collect();
+    let mut notes: Vec<String> =
+        store.kept_checkpoints().unwrap().into_iter().map(|(_, note)| note).collect();
     notes.extend(store.latest_checkpoint().unwrap());
     notes.dedup();
     let mut verifier = Verifier::new(VerifierKey::parse(vkey).unwrap(), notes)?;

@@ -35,7 +35,8 @@ impl Wire {
     pub fn open_tls(address: SocketAddr) -> Self {
         let socket = connect(address);
         let name = ServerName::try_from("localhost").unwrap();
-        let client = rustls::ClientConnection::new(Tls::shared().client_config(&[b"http/1.1"]), name).unwrap();
+        let client =
+            rustls::ClientConnection::new(Tls::shared().client_config(&[b"http/1.1"]), name).unwrap();
         let stream = rustls::StreamOwned::new(client, socket.try_clone().unwrap());
         Self { stream: Box::new(stream), socket, buffer: Vec::new() }
     }
@@ -56,7 +57,11 @@ impl Wire {
             match find(&self.buffer, b"\r\n\r\n") {
                 Some(at) => break at + 4,
                 None if !self.more() => {
-                    assert!(self.buffer.is_empty(), "half an answer: {:?}", String::from_utf8_lossy(&self.buffer));
+                    assert!(
+                        self.buffer.is_empty(),
+                        "half an answer: {:?}",
+                        String::from_utf8_lossy(&self.buffer)
+                    );
                     return None;
                 }
                 None => {}
