@@ -65,7 +65,7 @@ fn a_token_that_does_not_hold_is_a_recorded_401_and_is_never_on_record_itself() 
             signer.sign(&with(good(), "iss", json!("https://elsewhere"))),
             "credential_unknown_issuer",
         ),
-        ("no issuer", signer.sign(&with(good(), "iss", Value::Null)), "credential_unknown_issuer"),
+        ("no issuer", signer.sign(&with(good(), "iss", Value::Null)), "credential_bad_claims"),
         (
             "another audience",
             signer.sign(&with(good(), "aud", json!("elsewhere"))),

@@ -1,6 +1,6 @@
 //! P2: what is routed, decided, recorded and forwarded is one reading of the request; what has two is refused.
 
-use crate::support::client::{empty, full};
+use crate::support::client::full;
 use crate::support::{Act, Client, Gate, Setup, Signer, Upstream, Wire};
 
 fn gate() -> (Upstream, Gate) {

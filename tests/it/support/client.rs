@@ -49,10 +49,6 @@ impl Client {
         Self { address, http2: true, tls: false }
     }
 
-    pub fn over_tls(self) -> Self {
-        Self { tls: true, ..self }
-    }
-
     pub fn get(&self, path: &str, token: Option<&str>) -> Answer {
         self.call("GET", path, token, &[])
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use http::{HeaderMap, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
@@ -32,7 +33,7 @@ pub enum Act {
     Echo,
     /// Closes the connection without an answer.
     Hang,
-    /// Promises 100 bytes, sends 5, and closes the connection.
+    /// Promises 100 bytes, sends 5, and closes the connection once released.
     Cut,
     /// Answers with a trailer `x-checksum: 7`.
     Trailers,
@@ -40,8 +41,6 @@ pub enum Act {
     Flood,
     /// Sends a first chunk, and the rest once released.
     HoldBody,
-    /// Answers with the head and never reads the request's body, until released.
-    Unread,
     /// Answers with headers that only the gate may set.
     Spoof,
 }
@@ -195,10 +194,6 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Answe
             });
             return Ok(Response::new(echoed.map_err(std::io::Error::other).boxed_unsync()));
         }
-        Act::Unread => {
-            shared.released().await;
-            return Ok(full("unread"));
-        }
         Act::Hang => return Err(broken()),
         _ => {}
     }
@@ -206,16 +201,18 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Answe
         shared.keep(at, &frame.map_err(std::io::Error::other)?);
     }
     Ok(match shared.act {
-        Act::Answer | Act::Echo | Act::Unread | Act::Hang => full("hello"),
+        Act::Answer | Act::Echo | Act::Hang => full("hello"),
         Act::Hold => {
             shared.released().await;
             full("held")
         }
         Act::Cut => {
-            let cut = StreamBody::new(futures_util::stream::iter([
-                Ok(Frame::data(Bytes::from_static(b"hello"))),
-                Err(broken()),
-            ]));
+            let first = futures_util::stream::iter([Ok(Frame::data(Bytes::from_static(b"hello")))]);
+            let end = futures_util::stream::once(async move {
+                shared.released().await;
+                Err(broken())
+            });
+            let cut = StreamBody::new(first.chain(end));
             Response::builder().header("content-length", "100").body(cut.boxed_unsync()).unwrap()
         }
         Act::Trailers => {
@@ -233,7 +230,6 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Answe
                 shared.released().await;
                 Ok(Frame::data(Bytes::from_static(b"second")))
             });
-            use futures_util::StreamExt as _;
             Response::new(StreamBody::new(first.chain(second)).boxed_unsync())
         }
         Act::Spoof => Response::builder()
