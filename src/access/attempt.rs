@@ -35,7 +35,7 @@ pub struct Attempt {
     pub trace: TraceContext,
     /// `User-Agent` as sent.
     pub user_agent: Option<HeaderValue>,
-    /// Whether this is a CORS preflight.
+    /// Whether this is a CORS preflight: it asks as one, and carries neither credential nor body.
     pub preflight: bool,
 }
 
@@ -160,9 +160,7 @@ impl Attempt {
             id: RequestId::read(&head.headers, by_proxy, fresh),
             trace: TraceContext::read(&head.headers, fresh),
             user_agent: head.headers.get(header::USER_AGENT).cloned(),
-            preflight: head.method == Method::OPTIONS
-                && head.headers.contains_key(header::ORIGIN)
-                && head.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD),
+            preflight: is_preflight(head),
         }
     }
 
@@ -228,6 +226,19 @@ impl Access {
         };
         Ok(Self { route: Arc::clone(route), method: head.method.clone(), host, path })
     }
+}
+
+/// WHATWG Fetch §4.8: browsers send preflights without credentials and without a body. What only looks like one is
+/// decided as any other call.
+fn is_preflight(head: &request::Parts) -> bool {
+    let has = |name| head.headers.contains_key(name);
+    let empty = head.headers.get(header::CONTENT_LENGTH).is_none_or(|length| length == "0");
+    head.method == Method::OPTIONS
+        && has(header::ORIGIN)
+        && has(header::ACCESS_CONTROL_REQUEST_METHOD)
+        && !has(header::AUTHORIZATION)
+        && !has(header::TRANSFER_ENCODING)
+        && empty
 }
 
 /// The methods that are forwarded; CONNECT, TRACE and unknown ones are not (RFC 9110 §9.3).

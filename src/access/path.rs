@@ -168,7 +168,8 @@ fn check_segments(canonical: &str, needs: Tolerance) -> Result<(), Malformed> {
         if name == "." || name == ".." {
             return Err(Malformed::DotSegment);
         }
-        if segment.is_empty() && segments.peek().is_some() {
+        // `/;x/` is `//` to those.
+        if name.is_empty() && (segments.peek().is_some() || !segment.is_empty()) {
             return Err(Malformed::EmptySegment);
         }
     }
@@ -296,6 +297,8 @@ mod tests {
         assert_eq!(read_under("/a%2f%2fb", slash), Err(Malformed::EmptySegment));
         assert_eq!(read_under("/a;b", Tolerance::SEMICOLON).as_deref(), Ok("/a;b"));
         assert_eq!(read_under("/..;b", Tolerance::SEMICOLON), Err(Malformed::DotSegment));
+        assert_eq!(read_under("/;x/b", Tolerance::SEMICOLON), Err(Malformed::EmptySegment));
+        assert_eq!(read_under("/a/;x", Tolerance::SEMICOLON), Err(Malformed::EmptySegment));
         assert_eq!(read_under("/..%3bb", Tolerance::SEMICOLON), Err(Malformed::DotSegment));
         assert_eq!(read_under("/a%25b", Tolerance::ENCODED_PERCENT).as_deref(), Ok("/a%25b"));
         assert_eq!(read_under("/a%25b", slash), Err(Malformed::EncodedPercent));

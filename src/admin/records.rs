@@ -90,7 +90,7 @@ impl Wanted {
     fn read(query: &str) -> Result<Self, Problem> {
         let mut wanted =
             Self { filter: Filter::default(), order: Order::default(), start: None, limit: DEFAULT_LIMIT };
-        let mut cursor_order = None;
+        let (mut cursor_order, mut asked_order) = (None, None);
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let value = value.into_owned();
             let filter = &mut wanted.filter;
@@ -109,8 +109,8 @@ impl Wanted {
                 "from" => filter.from = Some(time("from", &value)?),
                 "to" => filter.to = Some(time("to", &value)?),
                 "path_prefix" => filter.path_prefix = Some(value),
-                "order" if value == "newest" => wanted.order = Order::NewestFirst,
-                "order" if value == "oldest" => wanted.order = Order::OldestFirst,
+                "order" if value == "newest" => asked_order = Some(Order::NewestFirst),
+                "order" if value == "oldest" => asked_order = Some(Order::OldestFirst),
                 "order" => return Err(wrong("order", "newest or oldest")),
                 "limit" => {
                     wanted.limit = value
@@ -133,7 +133,12 @@ impl Wanted {
             }
         }
         // A cursor goes on in the direction it came from.
-        wanted.order = cursor_order.unwrap_or(wanted.order);
+        if let (Some(cursor), Some(asked)) = (cursor_order, asked_order)
+            && cursor != asked
+        {
+            return Err(wrong("order", "that of the page the cursor came from, or left out"));
+        }
+        wanted.order = cursor_order.or(asked_order).unwrap_or_default();
         Ok(wanted)
     }
 }
@@ -196,8 +201,9 @@ mod tests {
 
     #[test]
     fn a_cursor_reads_back_and_keeps_its_direction() {
-        let wanted =
-            Wanted::read(&format!("order=newest&cursor={}", cursor(Order::OldestFirst, 41))).unwrap();
+        let cursor = cursor(Order::OldestFirst, 41);
+        assert!(Wanted::read(&format!("order=newest&cursor={cursor}")).is_err());
+        let wanted = Wanted::read(&format!("cursor={cursor}")).unwrap();
         assert_eq!((wanted.order, wanted.start), (Order::OldestFirst, Some(41)));
     }
 }

@@ -113,7 +113,7 @@ impl Parts {
             admin: Routes::new([admin_route()]),
             backends: Arc::new(Backends {
                 by_service: self.backends,
-                identity_headers: self.identity_headers,
+                identity_headers: Arc::new(self.identity_headers),
             }),
             trusted: self.trusted,
             limits: self.limits,
@@ -222,7 +222,7 @@ fn backend(service: &settings::Service) -> Result<Backend, AssembleError> {
             let parsed: Uri = url.parse().map_err(|_| failed(EndpointError::Host))?;
             let endpoint = Endpoint::of(&parsed).map_err(failed)?;
             let dialer = Dialer::new(endpoint, tls.as_ref(), service.timeouts.connect).map_err(failed)?;
-            Ok(Arc::new(Upstream { name: url.into(), dialer, keep: service.timeouts.idle }))
+            Ok(Arc::new(Upstream::new(url.into(), dialer, service.timeouts.idle)))
         })
         .collect::<Result<_, AssembleError>>()?;
     Ok(Backend {

@@ -1,5 +1,6 @@
 //! Creating and opening the configured log.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -73,6 +74,11 @@ pub enum LogError {
 /// [`LogError::KeyFile`], [`LogError::Key`], [`LogError::Origin`].
 pub fn signing_key(log: &settings::Log) -> Result<SigningKey, LogError> {
     let path = || log.key_file.clone();
+    if let Ok(metadata) = std::fs::metadata(&log.key_file)
+        && metadata.permissions().mode() & 0o077 != 0
+    {
+        tracing::warn!(key_file = %log.key_file.display(), "others than the owner can use the log's signing key: chmod 600");
+    }
     let pem = std::fs::read_to_string(&log.key_file)
         .map(zeroize::Zeroizing::new)
         .map_err(|source| LogError::KeyFile { path: path(), source })?;
@@ -80,15 +86,23 @@ pub fn signing_key(log: &settings::Log) -> Result<SigningKey, LogError> {
     SigningKey::from_pkcs8_pem(origin, &pem).map_err(|source| LogError::Key { path: path(), source })
 }
 
-/// Opens the configured log.
+/// Opens the configured log. A mark that is missing beside a log that is there is set again.
 ///
 /// # Errors
-/// [`LogError::Gone`] if there is none but there was one; [`LogError::Open`].
+/// [`LogError::Gone`] if there is none but there was one; [`LogError::Marker`]; [`LogError::Open`].
 pub fn open(log: &settings::Log, key: &SigningKey) -> Result<Arc<dyn Store>, LogError> {
     if !RocksStore::is_at(&log.dir) {
         return Err(missing(log, key));
     }
-    Ok(Arc::new(RocksStore::open(&log.dir, rocks_options(log))?))
+    let store = RocksStore::open(&log.dir, rocks_options(log))?;
+    let identity = LogIdentity { origin: key.origin().to_string(), vkey: key.verifier().to_string() };
+    let marker = Marker::of(&log.state_dir, &identity.origin);
+    // A log of another origin or key is for the journal to refuse, with a better word.
+    if store.identity().is_ok_and(|held| held == identity) && !marker.names(&identity)? {
+        tracing::warn!(mark = %marker.path().display(), "the mark that this log's origin is used was missing");
+        marker.set(&identity, Clock::system().now())?;
+    }
+    Ok(Arc::new(store))
 }
 
 /// What to say of a log that is not there: [`LogError::Gone`] if it ever was, [`OpenError::Absent`] if not.

@@ -3,16 +3,17 @@
 //! | file | what is there |
 //! |---|---|
 //! | this one | [`start`], [`serve`], [`Running`] |
-//! | [`assemble`] | settings to the objects that serve |
+//! | [`mod@assemble`] | settings to the objects that serve |
 //! | [`log`] | creating and opening the configured log |
 //! | [`reload`] | a new policy or config while serving |
-//! | [`check`] | everything proved, nothing started |
+//! | [`mod@check`] | everything proved, nothing started |
 
 pub mod assemble;
 pub mod check;
 pub mod log;
 pub mod reload;
 
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -33,7 +34,7 @@ use self::log::LogError;
 use self::reload::Reloader;
 use crate::admin::Views;
 use crate::audit::journal::reconcile::ReconcileError;
-use crate::audit::journal::{Journal, JournalOptions};
+use crate::audit::journal::{Journal, JournalOptions, Unrecorded};
 use crate::audit::record::Event;
 use crate::audit::storage::Store;
 use crate::clock::Clock;
@@ -73,8 +74,8 @@ pub enum StartError {
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The first record could not be written.
-    #[error("the log did not take its first record: {0}")]
-    Unrecorded(#[from] crate::audit::journal::Unrecorded),
+    #[error("the log did not take the gate's own record: {0}")]
+    Unrecorded(#[from] Unrecorded),
     /// A thread or runtime could not be had, or a file not be written.
     #[error("{what}: {source}")]
     Io {
@@ -265,10 +266,15 @@ async fn run<U: Future<Output = ()>>(
         );
     }
     let last = live.load_full();
-    faults.record(&journal, &last).await;
-    let stopped = journal.event(last.epochs, &Event::Stopped).await;
-    journal.close();
-    let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+    let last_words = async {
+        faults.record(&journal, &last).await;
+        let stopped = journal.event(last.epochs, &Event::Stopped).await;
+        journal.close();
+        let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+        stopped
+    };
+    // A disk that stands still must not keep the gate from ending; the next start reconciles.
+    let stopped = tokio::time::timeout(LAST_WORDS, last_words).await.unwrap_or(Err(Unrecorded::TimedOut));
     if left == 0 {
         let _ = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|t| drop(t.join()))).await;
     }
@@ -309,7 +315,11 @@ async fn until_signalled(reloader: Reloader) {
         tokio::select! {
             _ = term.recv() => return,
             _ = int.recv() => return,
-            _ = hup.recv() => reloader.reload_config().await,
+            // On its own, so that a log that stands still does not keep the gate from hearing SIGTERM.
+            _ = hup.recv() => {
+                let reloader = reloader.clone();
+                tokio::task::spawn_local(async move { reloader.reload_config().await });
+            }
         }
     }
 }
@@ -359,13 +369,19 @@ impl Addresses {
 /// Sends the process's own log to stderr.
 fn log_to_stderr(logging: Logging) {
     let level = logging.level.as_str();
-    let builder = tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     // A subscriber that is there already was set by whoever embeds the gate.
     let _ = match logging.format {
         Format::Text => builder.try_init(),
         Format::Json => builder.json().try_init(),
     };
 }
+
+/// How long the log's last records may take.
+const LAST_WORDS: Duration = Duration::from_secs(30);
 
 /// Installs the recorder of figures, once per process; another gate in the same process shares it.
 fn install_metrics() -> Option<PrometheusHandle> {

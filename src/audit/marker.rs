@@ -27,7 +27,17 @@ pub enum MarkerError {
         /// The origin.
         origin: String,
     },
-    /// The file could not be made.
+    /// The mark is there and names another log, or nothing that can be read.
+    #[error(
+        "{path} is not the mark of this log: it should name origin {origin:?} and its key; the log or the mark was swapped"
+    )]
+    Other {
+        /// The mark.
+        path: PathBuf,
+        /// The origin.
+        origin: String,
+    },
+    /// The file could not be made or read.
     #[error("{path}: {source}")]
     Io {
         /// The mark.
@@ -63,6 +73,23 @@ impl Marker {
         &self.0
     }
 
+    /// Whether the mark is there and names this log.
+    ///
+    /// # Errors
+    /// [`MarkerError::Other`] if it names another.
+    pub fn names(&self, identity: &LogIdentity) -> Result<bool, MarkerError> {
+        let text = match std::fs::read_to_string(&self.0) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(source) => return Err(MarkerError::Io { path: self.0.clone(), source }),
+        };
+        let expected = [format!("origin {}", identity.origin), format!("vkey {}", identity.vkey)];
+        if text.lines().take(2).eq(expected.iter().map(String::as_str)) {
+            return Ok(true);
+        }
+        Err(MarkerError::Other { path: self.0.clone(), origin: identity.origin.clone() })
+    }
+
     /// Marks the origin as used, durably. Made before the log is, so that no crash leaves a log unmarked.
     ///
     /// # Errors
@@ -96,6 +123,9 @@ mod tests {
         assert!(!marker.is_set());
         marker.set(&identity, Timestamp::from_micros(0)).unwrap();
         assert!(marker.is_set());
+        assert!(marker.names(&identity).unwrap());
+        let other = LogIdentity { vkey: "w".into(), ..identity.clone() };
+        assert!(matches!(marker.names(&other), Err(MarkerError::Other { .. })));
         assert!(matches!(marker.set(&identity, Timestamp::from_micros(1)), Err(MarkerError::Used { .. })));
         assert!(!Marker::of(&dir.path().join("state"), "gate.example_1").is_set());
     }

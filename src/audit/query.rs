@@ -64,18 +64,21 @@ pub fn page(
         Order::NewestFirst => Walk::Down(start.unwrap_or(last).min(last)),
         Order::OldestFirst => Walk::Up(start.unwrap_or(0)),
     };
-    let mut examined = 0;
+    let (mut examined, mut held) = (0, 0);
     store.scan(walk, &mut |index, bytes| {
         if index > last {
             return ControlFlow::Break(());
         }
-        if page.records.len() == limit || examined == SCAN_LIMIT {
+        if page.records.len() == limit || held >= PAGE_BYTES || examined == SCAN_LIMIT {
             page.next = Some(index);
             return ControlFlow::Break(());
         }
         examined += 1;
         match filter.judge(bytes, order) {
-            Judgement::Wanted => page.records.push((index, bytes.to_vec())),
+            Judgement::Wanted => {
+                held += bytes.len();
+                page.records.push((index, bytes.to_vec()));
+            }
             Judgement::Unwanted => {}
             Judgement::Past => return ControlFlow::Break(()),
         }
@@ -127,3 +130,6 @@ fn has_principal(record: &Record<'_>, subject: &str) -> bool {
 
 /// Most records one page looks at.
 const SCAN_LIMIT: usize = 100_000;
+
+/// A page ends with the record that takes it over this.
+const PAGE_BYTES: usize = 4 << 20;

@@ -99,10 +99,19 @@ pub fn exit(ran: anyhow::Result<Outcome>) -> ExitCode {
         Ok(Outcome::DoesNotHold) => ExitCode::from(1),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("portcullis: {error:#}");
+            eprintln!("portcullis: {}", story(&error));
             ExitCode::from(2)
         }
     }
+}
+
+/// An error and its causes in one line, less what has been said already.
+fn story(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.as_str() {
+        "" => cause,
+        before if before.contains(&cause) => told,
+        _ => format!("{told}: {cause}"),
+    })
 }
 
 /// Whether the reader of our output has had enough, as `head` does.

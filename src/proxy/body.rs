@@ -1,16 +1,18 @@
 //! Bodies on their way through: counted, bounded, and followed to their end.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use http::StatusCode;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use super::headers::{self, IdentityHeaders};
 use super::upstream::Borrowed;
 use crate::audit::journal::OpenAllow;
 
@@ -29,60 +31,109 @@ pub enum BodyError {
     /// Nothing came for too long.
     #[error("the body stood still for too long")]
     Idle,
+    /// The answer was over before it was.
+    #[error("the body was not wanted any more")]
+    Unwanted,
 }
 
-/// A caller's body on its way to a service: no longer than `limit`, never still for longer than `idle`.
+/// A caller's body on its way to a service: no longer than its limit, never still for too long, and with no trailers
+/// that could pass for the gate's word.
 pub struct RequestBody {
     incoming: Incoming,
     left: u64,
     sent: Arc<AtomicU64>,
     idle: IdleTimer,
-    ended: Arc<RequestEnd>,
+    names: Arc<IdentityHeaders>,
+    progress: Arc<RequestProgress>,
 }
 
-/// How a request's body ended, for whoever waits for the response to it.
+/// How far a request's body has come, for whoever has the answer to it.
 #[derive(Debug, Default)]
-pub struct RequestEnd(std::sync::atomic::AtomicU8);
+pub struct RequestProgress(Mutex<Progress>);
+
+#[derive(Debug, Default)]
+struct Progress {
+    end: Option<RequestEnd>,
+    /// Whoever polls the body, to be told that it is not wanted any more.
+    waker: Option<Waker>,
+}
+
+/// How a request's body ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestEnd {
+    /// All of it was passed on.
+    Whole,
+    /// It is longer than the service takes.
+    TooLarge,
+    /// Nothing came for too long.
+    Idle,
+    /// The caller broke off.
+    Broken,
+    /// The answer was over before it was.
+    Unwanted,
+}
 
 impl RequestEnd {
-    const WHOLE: u8 = 1;
-    const TOO_LARGE: u8 = 2;
-    const IDLE: u8 = 3;
-    const BROKEN: u8 = 4;
-
-    fn set(&self, end: u8) {
-        self.0.store(end, Ordering::Release);
-    }
-
-    /// Whether all of it was passed on.
-    pub fn is_whole(&self) -> bool {
-        self.0.load(Ordering::Acquire) == Self::WHOLE
-    }
-
-    /// The fault on the caller's side, if there was one: a word for the outcome, and the status to answer.
-    pub fn fault(&self) -> Option<(&'static str, http::StatusCode)> {
-        match self.0.load(Ordering::Acquire) {
-            Self::TOO_LARGE => Some(("request_body_too_large", http::StatusCode::PAYLOAD_TOO_LARGE)),
-            Self::IDLE => Some(("request_body_idle", http::StatusCode::REQUEST_TIMEOUT)),
-            Self::BROKEN => Some(("request_body_broken", http::StatusCode::BAD_REQUEST)),
-            _ => None,
+    /// The fault on the caller's side, if it is one: a word for the outcome, and the status to answer.
+    pub const fn fault(self) -> Option<(&'static str, StatusCode)> {
+        match self {
+            Self::Whole | Self::Unwanted => None,
+            Self::TooLarge => Some(("request_body_too_large", StatusCode::PAYLOAD_TOO_LARGE)),
+            Self::Idle => Some(("request_body_idle", StatusCode::REQUEST_TIMEOUT)),
+            Self::Broken => Some(("request_body_broken", StatusCode::BAD_REQUEST)),
         }
+    }
+}
+
+impl RequestProgress {
+    /// How the body ended, if it has.
+    pub fn end(&self) -> Option<RequestEnd> {
+        self.lock().end
+    }
+
+    /// The answer is over: what is left of the body goes nowhere. Returns whether nothing was left.
+    pub fn stop(&self) -> bool {
+        let mut progress = self.lock();
+        let whole = *progress.end.get_or_insert(RequestEnd::Unwanted) == RequestEnd::Whole;
+        if let Some(waker) = progress.waker.take() {
+            waker.wake();
+        }
+        whole
+    }
+
+    fn set(&self, end: RequestEnd) {
+        self.lock().end.get_or_insert(end);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl RequestBody {
-    /// Passes `incoming` on, adding what went through to `sent`.
-    pub fn new(incoming: Incoming, limit: u64, idle: Duration, sent: Arc<AtomicU64>) -> Self {
-        let ended = Arc::new(RequestEnd::default());
+    /// Passes `incoming` on, at most `limit` bytes of it and standing still for at most `idle`, adding what went through
+    /// to `sent`. `names` are the identity headers.
+    pub fn new(
+        incoming: Incoming,
+        (limit, idle): (u64, Duration),
+        names: Arc<IdentityHeaders>,
+        sent: Arc<AtomicU64>,
+    ) -> Self {
+        let progress = Arc::new(RequestProgress::default());
         if incoming.is_end_stream() {
-            ended.set(RequestEnd::WHOLE);
+            progress.set(RequestEnd::Whole);
         }
-        Self { incoming, left: limit, sent, idle: IdleTimer::new(idle), ended }
+        Self { incoming, left: limit, sent, idle: IdleTimer::new(idle), names, progress }
     }
 
-    /// Where to look for how it ended.
-    pub fn end(&self) -> Arc<RequestEnd> {
-        Arc::clone(&self.ended)
+    /// Where to look for how it ends.
+    pub fn progress(&self) -> Arc<RequestProgress> {
+        Arc::clone(&self.progress)
+    }
+
+    fn fail(&self, end: RequestEnd, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.progress.set(end);
+        Poll::Ready(Some(Err(error)))
     }
 }
 
@@ -95,38 +146,36 @@ impl HttpBody for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        let frame = match Pin::new(&mut this.incoming).poll_frame(cx) {
-            Poll::Ready(frame) => frame,
+        if this.progress.end() == Some(RequestEnd::Unwanted) {
+            return Poll::Ready(Some(Err(BodyError::Unwanted)));
+        }
+        let mut frame = match Pin::new(&mut this.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => frame,
+            Poll::Ready(Some(Err(error))) => return this.fail(RequestEnd::Broken, error.into()),
+            Poll::Ready(None) => {
+                this.progress.set(RequestEnd::Whole);
+                return Poll::Ready(None);
+            }
             Poll::Pending => {
+                this.progress.lock().waker = Some(cx.waker().clone());
                 ready!(this.idle.poll_expired(cx));
-                this.ended.set(RequestEnd::IDLE);
-                return Poll::Ready(Some(Err(BodyError::Idle)));
+                return this.fail(RequestEnd::Idle, BodyError::Idle);
             }
         };
         this.idle.rest();
-        Poll::Ready(match frame {
-            Some(Ok(frame)) => {
-                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-                let Some(left) = this.left.checked_sub(length) else {
-                    this.ended.set(RequestEnd::TOO_LARGE);
-                    return Poll::Ready(Some(Err(BodyError::TooLarge)));
-                };
-                this.left = left;
-                this.sent.fetch_add(length, Ordering::Relaxed);
-                if this.incoming.is_end_stream() {
-                    this.ended.set(RequestEnd::WHOLE);
-                }
-                Some(Ok(frame))
-            }
-            Some(Err(error)) => {
-                this.ended.set(RequestEnd::BROKEN);
-                Some(Err(error.into()))
-            }
-            None => {
-                this.ended.set(RequestEnd::WHOLE);
-                None
-            }
-        })
+        let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+        let Some(left) = this.left.checked_sub(length) else {
+            return this.fail(RequestEnd::TooLarge, BodyError::TooLarge);
+        };
+        this.left = left;
+        this.sent.fetch_add(length, Ordering::Relaxed);
+        if let Some(trailers) = frame.trailers_mut() {
+            headers::strip_request_trailers(trailers, &this.names);
+            this.progress.set(RequestEnd::Whole);
+        } else if this.incoming.is_end_stream() {
+            this.progress.set(RequestEnd::Whole);
+        }
+        Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -152,7 +201,7 @@ struct Relayed {
     idle: IdleTimer,
     ended: bool,
     // Given back to its pool when the body has ended.
-    connection: Option<(Borrowed, Arc<RequestEnd>)>,
+    connection: Option<(Borrowed, Arc<RequestProgress>)>,
 }
 
 enum Source {
@@ -166,21 +215,13 @@ impl Body {
         Self(Kind::Full(bytes))
     }
 
-    /// An answer to HEAD: a body of the gate's own is left out. What a service sends has none by itself.
-    pub fn left_out(self) -> Self {
-        match self.0 {
-            Kind::Full(_) => Self::full(Bytes::new()),
-            relayed @ Kind::Relayed(_) => Self(relayed),
-        }
-    }
-
     /// An upstream's body. `connection` goes back to its pool when both bodies have passed whole.
     pub fn relayed(
         incoming: Incoming,
         open: OpenAllow,
         idle: Duration,
         connection: Borrowed,
-        request: Arc<RequestEnd>,
+        request: Arc<RequestProgress>,
     ) -> Self {
         let connection = Some((connection, request));
         Self::following(Source::Upstream(incoming), open, idle, connection)
@@ -191,11 +232,24 @@ impl Body {
         Self::following(Source::Local(body), open, idle, None)
     }
 
+    /// As the answer to HEAD (RFC 9110 §9.3.2), which HTTP/2 holds its sender to: the gate's own content is left out. An
+    /// upstream's answer has none already.
+    pub fn without_content(self) -> Self {
+        match self.0 {
+            Kind::Full(_) => Self::full(Bytes::new()),
+            Kind::Relayed(mut relayed) if matches!(relayed.source, Source::Local(_)) => {
+                relayed.ended = true;
+                Self::full(Bytes::new())
+            }
+            Kind::Relayed(relayed) => Self(Kind::Relayed(relayed)),
+        }
+    }
+
     fn following(
         source: Source,
         open: OpenAllow,
         idle: Duration,
-        connection: Option<(Borrowed, Arc<RequestEnd>)>,
+        connection: Option<(Borrowed, Arc<RequestProgress>)>,
     ) -> Self {
         let idle = IdleTimer::new(idle);
         Self(Kind::Relayed(Box::new(Relayed { source, open: Some(open), idle, ended: false, connection })))
@@ -234,48 +288,53 @@ impl HttpBody for Body {
 
 impl Relayed {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = match self.source.poll_frame(cx) {
+        let mut frame = match self.source.poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
                 ready!(self.idle.poll_expired(cx));
-                self.explain("response_body_idle");
+                self.upstream_failed("response_body_idle");
                 return Poll::Ready(Some(Err(BodyError::Idle)));
             }
         };
         self.idle.rest();
-        match &frame {
+        match &mut frame {
             Some(Ok(frame)) => {
                 if let (Some(open), Some(data)) = (&mut self.open, frame.data_ref()) {
                     open.outcome().response_bytes += data.remaining() as u64;
                 }
+                if let Some(trailers) = frame.trailers_mut() {
+                    headers::strip_answer_trailers(trailers);
+                    // Nothing comes after trailers, and nobody asks.
+                    self.ended = true;
+                }
             }
-            Some(Err(_)) => self.explain("response_body_broken"),
+            Some(Err(_)) => self.upstream_failed("response_body_broken"),
             None => self.ended = true,
         }
         Poll::Ready(frame)
     }
 
-    fn explain(&mut self, detail: &'static str) {
-        if let Some(open) = &mut self.open {
-            open.outcome().detail = Some(detail);
+    fn upstream_failed(&mut self, detail: &'static str) {
+        if let Some(open) = self.open.take() {
+            open.upstream_failed(detail, None);
         }
     }
 }
 
 impl Drop for Relayed {
     fn drop(&mut self) {
-        let Some(mut open) = self.open.take() else { return };
         // A body whose length is known is dropped at its last byte, without a last look.
-        if self.ended || self.source.is_end_stream() {
-            open.completed();
-            if let Some((connection, request)) = self.connection.take()
-                && request.is_whole()
-            {
-                connection.give_back();
-            }
-        } else {
-            // Aborted; if the upstream is not to blame, the caller went away.
-            open.outcome().detail.get_or_insert("client_gone");
+        let ended = self.ended || self.source.is_end_stream();
+        if let Some((connection, request)) = self.connection.take()
+            && request.stop()
+            && ended
+        {
+            connection.give_back();
+        }
+        match self.open.take() {
+            Some(open) if ended => open.completed(),
+            Some(mut open) => open.outcome().detail = Some("client_gone"),
+            None => {}
         }
     }
 }

@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::{Body as _, Incoming};
 use tower::ServiceExt;
 
-use super::body::{Body, RequestBody};
+use super::body::{Body, RequestBody, RequestEnd};
 use super::cors::CorsAnswers;
 use super::headers::{self, IdentityHeaders};
 use super::respond;
@@ -51,7 +51,7 @@ pub struct Backends {
     /// By service.
     pub by_service: HashMap<Arc<str>, Backend>,
     /// How callers are made known to services.
-    pub identity_headers: IdentityHeaders,
+    pub identity_headers: Arc<IdentityHeaders>,
 }
 
 /// One worker's upstream side.
@@ -71,7 +71,7 @@ impl Upstreams {
     ) -> Response<Body> {
         let (passage, mut open) = permit.spend();
         let Some(backend) = backends.by_service.get(&passage.access.route.service) else {
-            return not_carried_out(open, &passage, "no_backend", StatusCode::BAD_GATEWAY);
+            return given_up(open, &passage, "no_backend", StatusCode::BAD_GATEWAY);
         };
         if passage.reason == Reason::CorsPreflight
             && passage.access.route.preflights == Preflights::Answer
@@ -83,16 +83,22 @@ impl Upstreams {
             open.completed();
             return response;
         }
+        if passage.reason == Reason::CorsPreflight && !request.body().is_end_stream() {
+            // An HTTP/2 body shows only here. Nobody asked policy about it.
+            return given_up(open, &passage, "preflight_with_body", StatusCode::BAD_REQUEST);
+        }
         if request.body().size_hint().lower() > backend.max_body {
             let status = StatusCode::PAYLOAD_TOO_LARGE;
-            return not_carried_out(open, &passage, "request_body_too_large", status);
+            return given_up(open, &passage, "request_body_too_large", status);
         }
         let origin_headers = backend.cors.as_ref().map(|_| request.headers().clone());
         let mut response = match &backend.target {
             Target::Upstreams(set) => {
                 self.relay(set, backend, &backends.identity_headers, (passage, open), request).await
             }
-            Target::Admin(router) => local(router, backend, (passage, open), request).await,
+            Target::Admin(router) => {
+                local(router, backend, &backends.identity_headers, (passage, open), request).await
+            }
         };
         if let (Some(cors), Some(request)) = (&backend.cors, origin_headers) {
             cors.grant(&request, response.headers_mut());
@@ -104,48 +110,57 @@ impl Upstreams {
         &self,
         set: &UpstreamSet,
         backend: &Backend,
-        names: &IdentityHeaders,
+        names: &Arc<IdentityHeaders>,
         (passage, mut open): (Passage, OpenAllow),
         request: Request<Incoming>,
     ) -> Response<Body> {
         let Some(upstream) = set.choose() else {
-            return not_carried_out(open, &passage, "no_upstream", StatusCode::SERVICE_UNAVAILABLE);
+            return given_up(open, &passage, "no_upstream", StatusCode::SERVICE_UNAVAILABLE);
         };
         open.outcome().upstream = Some(Arc::clone(&upstream.name));
         let mut connection = match self.pool.connect(upstream).await {
             Ok(connection) => connection,
             Err(error) => {
                 tracing::warn!(upstream = %upstream.name, %error, "no connection to an upstream");
-                return not_carried_out(open, &passage, error.as_str(), error.status());
+                return upstream_failed(open, &passage, error.as_str(), error.status());
             }
         };
         let (mut head, body) = request.into_parts();
         headers::for_upstream(&mut head.headers, &passage, names, backend.forward_authorization);
         let sent = Arc::clone(&open.outcome().request_bytes);
-        let body = RequestBody::new(body, backend.max_body, backend.idle_timeout, Arc::clone(&sent));
-        let end = body.end();
+        if !body.is_end_stream() && body.size_hint().exact().is_none() {
+            // hyper would send no body where the method usually has none.
+            head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        let (limit, idle) = (backend.max_body, backend.idle_timeout);
+        let body = RequestBody::new(body, (limit, idle), Arc::clone(names), Arc::clone(&sent));
+        let progress = body.progress();
         let request = assemble(&passage, head.uri.query(), head.headers, body);
         open.forwarding();
-        let progress = || sent.load(Ordering::Relaxed);
-        match connection.exchange(request, backend.head_timeout, progress).await {
+        let moved = || sent.load(Ordering::Relaxed);
+        match connection.exchange(request, backend.head_timeout, moved).await {
             // No upgrade was asked for, so none is let through.
             Ok(response) if response.status().is_informational() => {
-                not_carried_out(open, &passage, "unexpected_upgrade", StatusCode::BAD_GATEWAY)
+                upstream_failed(open, &passage, "unexpected_upgrade", StatusCode::BAD_GATEWAY)
+            }
+            // RFC 9112 §6.3: an answer whose length has two readings is no answer.
+            Ok(response) if headers::is_ambiguous_length(response.headers()) => {
+                upstream_failed(open, &passage, "ambiguous_length", StatusCode::BAD_GATEWAY)
             }
             Ok(response) => {
                 let (mut head, body) = response.into_parts();
                 headers::for_caller(&mut head.headers, &passage);
                 head.version = Version::HTTP_11;
                 open.outcome().status = Some(head.status.as_u16());
-                let body = Body::relayed(body, open, backend.idle_timeout, connection, end);
+                let body = Body::relayed(body, open, backend.idle_timeout, connection, progress);
                 Response::from_parts(head, body)
             }
-            Err(error) => match end.fault() {
+            Err(error) => match progress.end().and_then(RequestEnd::fault) {
                 // The caller's body was at fault, not the upstream.
-                Some((detail, status)) => not_carried_out(open, &passage, detail, status),
+                Some((detail, status)) => given_up(open, &passage, detail, status),
                 None => {
                     tracing::warn!(upstream = %upstream.name, %error, "no answer from an upstream");
-                    not_carried_out(open, &passage, error.as_str(), error.status())
+                    upstream_failed(open, &passage, error.as_str(), error.status())
                 }
             },
         }
@@ -155,11 +170,13 @@ impl Upstreams {
 async fn local(
     router: &axum::Router,
     backend: &Backend,
+    names: &Arc<IdentityHeaders>,
     (passage, mut open): (Passage, OpenAllow),
     request: Request<Incoming>,
 ) -> Response<Body> {
     let (head, body) = request.into_parts();
-    let body = RequestBody::new(body, backend.max_body, backend.idle_timeout, Default::default());
+    let sent = Arc::clone(&open.outcome().request_bytes);
+    let body = RequestBody::new(body, (backend.max_body, backend.idle_timeout), Arc::clone(names), sent);
     let request = assemble(&passage, head.uri.query(), head.headers, axum::body::Body::new(body));
     open.forwarding();
     let response = match router.clone().oneshot(request).await {
@@ -188,13 +205,24 @@ fn assemble<B>(passage: &Passage, query: Option<&str>, headers: HeaderMap, body:
     request
 }
 
-fn not_carried_out(
+/// The upstream is to blame.
+fn upstream_failed(
     open: OpenAllow,
     passage: &Passage,
     detail: &'static str,
     status: StatusCode,
 ) -> Response<Body> {
-    open.upstream_failed(detail, status.as_u16());
+    open.upstream_failed(detail, Some(status.as_u16()));
+    not_carried_out(passage, status)
+}
+
+/// The upstream is not.
+fn given_up(open: OpenAllow, passage: &Passage, detail: &'static str, status: StatusCode) -> Response<Body> {
+    open.given_up(detail, status.as_u16());
+    not_carried_out(passage, status)
+}
+
+fn not_carried_out(passage: &Passage, status: StatusCode) -> Response<Body> {
     let mut response = respond::not_carried_out(status, &passage.record);
     headers::for_caller(response.headers_mut(), passage);
     response

@@ -4,6 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use crate::access::route::Preflights;
 use crate::access::{Access, Attempt, Decision, Identity, Reason};
 use crate::policy::{Policy, Question, Verdict};
@@ -13,12 +15,15 @@ use crate::policy::{Policy, Question, Verdict};
 pub struct Gate {
     policy: Arc<Policy>,
     timeout: Duration,
+    // Room for evaluations aside: what cannot begin waits here, where giving up leaves nothing behind.
+    aside: Arc<Semaphore>,
 }
 
 impl Gate {
     /// A gate that asks `policy`, for at most `timeout` where it is asked off the reactor.
-    pub const fn new(policy: Arc<Policy>, timeout: Duration) -> Self {
-        Self { policy, timeout }
+    pub fn new(policy: Arc<Policy>, timeout: Duration) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { policy, timeout, aside: Arc::new(Semaphore::new(cores)) }
     }
 
     /// The policy it asks.
@@ -50,16 +55,22 @@ impl Gate {
     async fn decide_aside(&self, attempt: &Attempt, access: &Access, identity: &Identity) -> Decision {
         let policy = Arc::clone(&self.policy);
         let (access, identity, ip) = (access.clone(), identity.clone(), attempt.client.ip);
-        let asked = tokio::task::spawn_blocking(move || {
+        let aside = Arc::clone(&self.aside);
+        let evaluate = move |room: OwnedSemaphorePermit| {
+            let _room = room;
             let (user, roles): (&str, &[String]) = match &identity {
                 Identity::Proved(caller) => (&caller.user, &caller.roles),
                 Identity::Anonymous | Identity::Failed(_) => (ANONYMOUS, &[]),
             };
             ask(&policy, &question_of(&access, ip, user, roles))
-        });
+        };
+        let asked = async {
+            let room = aside.acquire_owned().await.ok()?;
+            tokio::task::spawn_blocking(move || evaluate(room)).await.ok()
+        };
         match tokio::time::timeout(self.timeout, asked).await {
-            Ok(Ok(decision)) => decision,
-            Ok(Err(_)) => Decision::deny(Reason::Internal, None),
+            Ok(Some(decision)) => decision,
+            Ok(None) => Decision::deny(Reason::Internal, None),
             Err(_) => Decision::deny(Reason::PolicyTimeout, None),
         }
     }

@@ -40,6 +40,8 @@ pub fn for_upstream(
     for name in spoofable {
         headers.remove(name);
     }
+    announce_only(headers, |name| !NEVER_TRAILERS.contains(name) && !is_ours_to_say(name, names, false));
+    join_cookies(headers);
     // The gate answers it itself, when it begins to read the body.
     headers.remove(header::EXPECT);
     if !keep_authorization {
@@ -72,6 +74,64 @@ pub fn for_caller(headers: &mut HeaderMap, passage: &Passage) {
     strip_hop_by_hop(headers);
     set(headers, PORTCULLIS_RECORD, &passage.record.to_string());
     headers.insert(X_REQUEST_ID, passage.id.header().clone());
+}
+
+/// Removes from a request's trailers what must not come by trailer (RFC 9110 §6.5.1), and whatever could pass for the
+/// gate's word where an upstream merges trailers into headers. Not even a trusted proxy is believed here.
+pub fn strip_request_trailers(trailers: &mut HeaderMap, names: &IdentityHeaders) {
+    strip_hop_by_hop(trailers);
+    let forbidden: Vec<HeaderName> = trailers
+        .keys()
+        .filter(|name| NEVER_TRAILERS.contains(name) || is_ours_to_say(name, names, false))
+        .cloned()
+        .collect();
+    for name in forbidden {
+        trailers.remove(name);
+    }
+}
+
+/// Removes from an answer's trailers what must not come by trailer, and what is the gate's to say.
+pub fn strip_answer_trailers(trailers: &mut HeaderMap) {
+    strip_hop_by_hop(trailers);
+    for name in NEVER_TRAILERS.iter().chain(&[PORTCULLIS_RECORD, X_REQUEST_ID]) {
+        trailers.remove(name);
+    }
+}
+
+/// Whether an answer's head leaves the length of its body open: a coding other than `chunked`, or a length beside it.
+pub fn is_ambiguous_length(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else { return false };
+    !coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+        || codings.next().is_some()
+        || headers.contains_key(header::CONTENT_LENGTH)
+}
+
+/// Drops from `Trailer` what the trailers will not have.
+fn announce_only(headers: &mut HeaderMap, may_come: impl Fn(&HeaderName) -> bool) {
+    let announced: Vec<String> = headers
+        .get_all(header::TRAILER)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse::<HeaderName>().ok())
+        .filter(|name| may_come(name))
+        .map(|name| name.to_string())
+        .collect();
+    headers.remove(header::TRAILER);
+    if !announced.is_empty() {
+        set(headers, header::TRAILER, &announced.join(", "));
+    }
+}
+
+/// RFC 9113 §8.2.3: fields that HTTP/2 split are one again where HTTP/1.1 is spoken.
+fn join_cookies(headers: &mut HeaderMap) {
+    let cookies: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if cookies.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, joined);
+    }
 }
 
 /// Removes what RFC 9110 §7.6.1 says ends here: the fields `Connection` nominates, and those that are hop-by-hop
@@ -171,6 +231,18 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
     HeaderName::from_static("http2-settings"),
+];
+
+/// What says where a message ends, where it goes, or who sends it.
+const NEVER_TRAILERS: [HeaderName; 8] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::AUTHORIZATION,
+    header::COOKIE,
+    header::SET_COOKIE,
+    header::EXPECT,
 ];
 
 const OURS_BY_PREFIX: [&str; 5] = ["x-original-", "x-rewrite-", "x-envoy-", "x-auth-", "portcullis-"];

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response, StatusCode};
@@ -25,12 +25,20 @@ pub struct UpstreamSet {
 /// One upstream.
 #[derive(Debug)]
 pub struct Upstream {
+    /// No other upstream in this process has it, not even one with the same URL: what a service trusts is its own.
+    id: u64,
     /// Its URL, as records name it.
     pub name: Arc<str>,
-    /// Opens connections to it.
-    pub dialer: Dialer,
-    /// The longest a kept connection lies unused.
-    pub keep: Duration,
+    dialer: Dialer,
+    keep: Duration,
+}
+
+impl Upstream {
+    /// An upstream that `dialer` leads to. A kept connection lies unused for at most `keep`.
+    pub fn new(name: Arc<str>, dialer: Dialer, keep: Duration) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), name, dialer, keep }
+    }
 }
 
 impl UpstreamSet {
@@ -48,17 +56,24 @@ impl UpstreamSet {
 
 /// A worker's kept connections, by upstream.
 #[derive(Clone, Default)]
-pub struct Pool(Rc<RefCell<HashMap<Arc<str>, Vec<Idle>>>>);
+pub struct Pool(Rc<RefCell<Kept>>);
+
+#[derive(Default)]
+struct Kept {
+    by_upstream: HashMap<u64, Vec<Idle>>,
+    swept: Option<Instant>,
+}
 
 struct Idle {
     sender: SendRequest<RequestBody>,
-    since: Instant,
+    until: Instant,
 }
 
 /// A connection in use. It is closed when dropped, unless given back.
 pub struct Borrowed {
     pool: Pool,
-    upstream: Arc<str>,
+    upstream: u64,
+    keep: Duration,
     sender: SendRequest<RequestBody>,
 }
 
@@ -117,15 +132,36 @@ impl Pool {
                 sender
             }
         };
-        Ok(Borrowed { pool: self.clone(), upstream: Arc::clone(&upstream.name), sender })
+        Ok(Borrowed { pool: self.clone(), upstream: upstream.id, keep: upstream.keep, sender })
     }
 
     fn take(&self, upstream: &Upstream) -> Option<SendRequest<RequestBody>> {
-        let mut pool = self.0.borrow_mut();
-        let idle = pool.get_mut(&upstream.name)?;
-        idle.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < upstream.keep);
-        let ready = idle.iter().rposition(|idle| idle.sender.is_ready())?;
+        let mut kept = self.0.borrow_mut();
+        let idle = kept.by_upstream.get_mut(&upstream.id)?;
+        let now = Instant::now();
+        // The last one given back is the likeliest to be alive.
+        let ready = idle.iter().rposition(|idle| idle.is_fresh(now) && idle.sender.is_ready())?;
         Some(idle.swap_remove(ready).sender)
+    }
+}
+
+impl Idle {
+    fn is_fresh(&self, now: Instant) -> bool {
+        !self.sender.is_closed() && now < self.until
+    }
+}
+
+impl Kept {
+    /// Closes what has lain too long, now and then: also of upstreams that a reload took away.
+    fn sweep(&mut self, now: Instant) {
+        if self.swept.is_some_and(|swept| now < swept + SWEEP_EVERY) {
+            return;
+        }
+        self.swept = Some(now);
+        self.by_upstream.retain(|_, idle| {
+            idle.retain(|idle| idle.is_fresh(now));
+            !idle.is_empty()
+        });
     }
 }
 
@@ -157,13 +193,17 @@ impl Borrowed {
         if self.sender.is_closed() {
             return;
         }
-        let mut pool = self.pool.0.borrow_mut();
-        let idle = pool.entry(self.upstream).or_default();
+        let mut kept = self.pool.0.borrow_mut();
+        let now = Instant::now();
+        kept.sweep(now);
+        let idle = kept.by_upstream.entry(self.upstream).or_default();
         if idle.len() < KEPT_PER_UPSTREAM {
-            idle.push(Idle { sender: self.sender, since: Instant::now() });
+            idle.push(Idle { sender: self.sender, until: now + self.keep });
         }
     }
 }
 
 /// Most connections a worker keeps to one upstream.
 const KEPT_PER_UPSTREAM: usize = 512;
+
+const SWEEP_EVERY: Duration = Duration::from_secs(1);

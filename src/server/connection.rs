@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use rustls::{ProtocolVersion, ServerConfig};
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -56,22 +56,13 @@ pub async fn serve_connection(
     let limit = host.live.load().limits.header_timeout;
     match tokio::time::timeout(limit, TlsAcceptor::from(tls).accept(stream)).await {
         Ok(Ok(stream)) => {
-            let connection =
-                Connection { peer, tls: Some(version_name(stream.get_ref().1.protocol_version())) };
+            let version = stream.get_ref().1.protocol_version().and_then(|version| version.as_str());
+            let connection = Connection { peer, tls: Some(version.map_or("TLS", tls_name)) };
             serve_http(host, stream, connection).await;
         }
         Ok(Err(_)) | Err(_) => {
             host.faults.count(Fault::TlsHandshake);
         }
-    }
-}
-
-/// The version as records name it, which is as OpenSSL and others do.
-const fn version_name(version: Option<ProtocolVersion>) -> &'static str {
-    match version {
-        Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
-        Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
-        _ => "TLS",
     }
 }
 
@@ -94,8 +85,8 @@ where
             };
             let drain = host.drain.clone();
             async move {
-                let Ok(response) = serve(&drain, path, request).await;
-                Ok::<_, Infallible>(response.map(|body| call.until_end_of(body)))
+                let (response, room) = serve(&drain, path, request).await;
+                Ok::<_, Infallible>(response.map(|body| call.until_end_of(body, room)))
             }
         })
     };
@@ -119,6 +110,15 @@ where
                 serving.as_mut().graceful_shutdown();
             }
         }
+    }
+}
+
+/// A TLS version as its RFC writes it.
+fn tls_name(rustls: &'static str) -> &'static str {
+    match rustls {
+        "TLSv1_3" => "TLSv1.3",
+        "TLSv1_2" => "TLSv1.2",
+        other => other,
     }
 }
 

@@ -1,10 +1,10 @@
 //! What stands around the path of a request.
 //!
 //! The order is this list, outermost first, and nowhere else:
-//! 1. **panic**: a panic ends the one request it happened in, with 500;
-//! 2. **drain**: once the gate goes down, no new call is decided;
-//! 3. **load shed** and **in flight**: at most so many calls at once on all workers together; more are answered 503 at
-//!    once, before any decision, and counted;
+//! 1. **drain**: once the gate goes down, no new call is decided;
+//! 2. **in flight**: at most so many calls at once on all workers together, each until its answer's last byte; more are
+//!    answered 503 at once, before any decision, and counted;
+//! 3. **panic**: a panic ends the one request it happened in, with 500;
 //! 4. the path itself.
 
 use std::convert::Infallible;
@@ -14,10 +14,10 @@ use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
-use tower::limit::GlobalConcurrencyLimitLayer;
-use tower::{Service, ServiceBuilder, ServiceExt};
+use tokio::sync::OwnedSemaphorePermit;
+use tower::{Service, ServiceExt};
 
 use super::drain::Drain;
 use crate::access::Connection;
@@ -25,42 +25,36 @@ use crate::proxy::body::Body;
 use crate::proxy::live::Live;
 use crate::proxy::{Proxy, respond};
 
-/// Serves one call on one connection, through every layer.
+/// Serves one call on one connection, through every layer. The answer comes with the room it takes up until it has been
+/// sent.
 pub async fn serve(
     drain: &Drain,
     path: Path,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
-    // RFC 9110 §9.3.2. HTTP/1 leaves a body out by itself; over HTTP/2 one would be an error of the stream.
-    let bodiless = request.method() == Method::HEAD;
-    let response = through_layers(drain, path, request).await;
-    Ok(if bodiless { response.map(Body::left_out) } else { response })
-}
-
-async fn through_layers(drain: &Drain, path: Path, request: Request<Incoming>) -> Response<Body> {
+) -> (Response<Body>, Option<OwnedSemaphorePermit>) {
     if drain.has_begun() {
-        metrics::counter!("portcullis_shed_total", "cause" => "drain").increment(1);
-        let mut response = respond::shed();
+        let mut response = shed("drain");
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        return response;
+        return (response, None);
     }
-    let stack = ServiceBuilder::new()
-        .load_shed()
-        .layer(GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&path.live.limits.in_flight)))
-        .service(path);
-    let answer = AssertUnwindSafe(stack.oneshot(request)).catch_unwind().await;
-    match answer {
-        Ok(Ok(response)) => response,
-        // The path itself cannot fail: this is the load shed.
-        Ok(Err(_)) => {
-            metrics::counter!("portcullis_shed_total", "cause" => "in_flight").increment(1);
-            respond::shed()
-        }
-        Err(_) => {
+    let Ok(room) = Arc::clone(&path.live.limits.in_flight).try_acquire_owned() else {
+        return (shed("in_flight"), None);
+    };
+    let answer = AssertUnwindSafe(path.oneshot(request)).catch_unwind().await;
+    let response = answer.map_or_else(
+        |_| {
             metrics::counter!("portcullis_panics_total").increment(1);
             respond::internal_error()
-        }
-    }
+        },
+        |Ok(response)| response,
+    );
+    (response, Some(room))
+}
+
+/// Answers a call that is not even decided.
+fn shed(cause: &'static str) -> Response<Body> {
+    metrics::counter!("portcullis_shed_total", "cause" => cause).increment(1);
+    respond::shed()
 }
 
 /// The path of a request as a tower service, for one connection.

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 /// What one connection is doing, shared by its socket, its calls and its watch.
@@ -20,8 +21,10 @@ use tokio::time::Instant;
 pub struct Pace {
     doing: Cell<Doing>,
     calls: Cell<usize>,
-    /// HTTP/2 has frames between requests; once it is spoken, only idleness counts.
+    /// HTTP/2 has frames between requests; once it is spoken, only the time since the last call counts.
     framed: Cell<bool>,
+    /// Since when the peer has taken nothing of what is to be sent.
+    stalled: Cell<Option<Instant>>,
     head: Duration,
     idle: Duration,
 }
@@ -51,7 +54,8 @@ impl Pace {
     /// A connection that has just begun. A head may take `head` from its first byte, and a connection may lie `idle`.
     pub fn new(head: Duration, idle: Duration) -> Rc<Self> {
         let doing = Cell::new(Doing::Idle(Instant::now()));
-        Rc::new(Self { doing, calls: Cell::new(0), framed: Cell::new(false), head, idle })
+        let (calls, framed, stalled) = (Cell::new(0), Cell::new(false), Cell::new(None));
+        Rc::new(Self { doing, calls, framed, stalled, head, idle })
     }
 
     /// A head has arrived whole. `framed`: by HTTP/2.
@@ -68,8 +72,8 @@ impl Pace {
             let now = Instant::now();
             let next = match self.doing.get() {
                 Doing::Idle(since) if now >= since + self.idle => return,
-                Doing::Head(since) if !self.framed.get() && now >= since + self.head => return,
-                Doing::Head(since) if self.framed.get() && now >= since + self.idle => return,
+                Doing::Head(since) if now >= since + self.head => return,
+                Doing::Serving if self.stalled.get().is_some_and(|since| now >= since + self.idle) => return,
                 Doing::Idle(since) => since + self.idle,
                 Doing::Head(since) => since + self.head,
                 Doing::Serving => now + self.head,
@@ -82,17 +86,26 @@ impl Pace {
 
     fn heard(&self) {
         match self.doing.get() {
-            Doing::Idle(_) => self.doing.set(Doing::Head(Instant::now())),
-            Doing::Head(_) if self.framed.get() => self.doing.set(Doing::Head(Instant::now())),
-            Doing::Head(_) | Doing::Serving => {}
+            Doing::Idle(_) if !self.framed.get() => self.doing.set(Doing::Head(Instant::now())),
+            Doing::Idle(_) | Doing::Head(_) | Doing::Serving => {}
         }
+    }
+
+    /// Notes whether the peer took what was to be sent.
+    fn sent<T>(&self, polled: Poll<T>) -> Poll<T> {
+        match (&polled, self.stalled.get()) {
+            (Poll::Ready(_), Some(_)) => self.stalled.set(None),
+            (Poll::Pending, None) => self.stalled.set(Some(Instant::now())),
+            (Poll::Ready(_), None) | (Poll::Pending, Some(_)) => {}
+        }
+        polled
     }
 }
 
 impl Call {
-    /// `body`, with the call going on until it is dropped.
-    pub const fn until_end_of<B>(self, body: B) -> Answering<B> {
-        Answering { body, _call: self }
+    /// `body`, with the call going on until it is dropped, and `room` taken as long.
+    pub const fn until_end_of<B>(self, body: B, room: Option<OwnedSemaphorePermit>) -> Answering<B> {
+        Answering { body, _call: self, _room: room }
     }
 }
 
@@ -101,6 +114,7 @@ impl Call {
 pub struct Answering<B> {
     body: B,
     _call: Call,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 impl<B: Body + Unpin> Body for Answering<B> {
@@ -157,11 +171,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.pace.sent(polled)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.pace.sent(polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -173,7 +189,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.pace.sent(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -223,6 +240,19 @@ mod tests {
                 secs = waited(&pace) => assert!((10..=15).contains(&secs), "{secs}"),
                 () = dripping => {}
             }
+        });
+    }
+
+    #[test]
+    fn a_peer_that_takes_nothing_of_its_answer_is_let_go() {
+        run(async || {
+            let pace = Pace::new(HEAD, IDLE);
+            let _call = pace.begin(false);
+            let _ = pace.sent(Poll::<()>::Pending);
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            let _ = pace.sent(Poll::Ready(()));
+            let _ = pace.sent(Poll::<()>::Pending);
+            assert!((75..=80).contains(&waited(&pace).await));
         });
     }
 

@@ -5,7 +5,7 @@
 //! | this one | the handle the request path holds; [`Permit`], [`Denial`], [`OpenAllow`] |
 //! | [`queue`] | what waits for the writer, bounded |
 //! | [`writer`] | the one thread that owns chain, tree and store |
-//! | [`reconcile`] | what a log must satisfy before it may grow again |
+//! | [`mod@reconcile`] | what a log must satisfy before it may grow again |
 //!
 //! Invariants:
 //! 1. A [`Permit`] exists only if its allow is durable. Nothing outside this module can make one, and it is not `Clone`.
@@ -383,11 +383,22 @@ impl OpenAllow {
         self.outcome.result = OutcomeResult::Aborted;
     }
 
-    /// The upstream could not be reached, or did not answer as it must.
-    pub fn upstream_failed(mut self, detail: &'static str, status: u16) {
+    /// The upstream could not be reached, or did not answer as it must; the caller was sent `status`, if that could
+    /// still be said.
+    pub fn upstream_failed(mut self, detail: &'static str, status: Option<u16>) {
         self.outcome.result = OutcomeResult::UpstreamError;
+        self.fault(detail, status);
+    }
+
+    /// The call could not be carried out, and not by the upstream's fault: `not_forwarded` or `aborted`, as far as it
+    /// had come.
+    pub fn given_up(mut self, detail: &'static str, status: u16) {
+        self.fault(detail, Some(status));
+    }
+
+    fn fault(&mut self, detail: &'static str, status: Option<u16>) {
         self.outcome.detail = Some(detail);
-        self.outcome.status = Some(status);
+        self.outcome.status = status.or(self.outcome.status);
     }
 
     /// The response went out whole.

@@ -22,6 +22,9 @@ pub struct Writer {
     frontier: Frontier,
     prev: Hash,
     epochs: Epochs,
+    /// No record's time lies before this.
+    floor: Timestamp,
+    /// What the clocks said last.
     last: Moment,
     kept: Option<Instant>,
     batch: Batch,
@@ -43,6 +46,7 @@ impl Writer {
         (state, epochs): (LogState, Epochs),
         journal: Journal,
     ) -> Self {
+        // A clock that is behind the log is a jump; one that is ahead of it is time gone by.
         let last = Moment { wall: state.last_time.max(clock.now()), steady: Instant::now() };
         Self {
             store,
@@ -52,6 +56,7 @@ impl Writer {
             frontier: state.frontier,
             prev: state.prev,
             epochs,
+            floor: state.last_time,
             last,
             kept: None,
             batch: Batch::default(),
@@ -152,8 +157,8 @@ impl Writer {
         let now = Moment { wall: self.clock.now(), steady: Instant::now() };
         let expected = self.last.wall.plus(now.steady - self.last.steady);
         let jump_us = now.wall.as_micros() - expected.as_micros();
-        let time = now.wall.max(self.last.wall);
-        self.last = Moment { wall: time, steady: now.steady };
+        let time = now.wall.max(self.floor);
+        (self.floor, self.last) = (time, now);
         if jump_us.unsigned_abs() > JUMP_US {
             self.append(time, &Body::event(&self.epochs, &Event::ClockJumped { by_us: jump_us }));
         }

@@ -72,6 +72,7 @@ impl Evidence {
         if let Some(kept) = against {
             verifier = verifier.against(kept);
         }
+        // Unsigned, so it only helps to name an altered last record; without it a range is named.
         if let Self::Log(store) = self
             && let Ok(Some(tip)) = store.tip()
         {
