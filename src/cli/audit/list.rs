@@ -90,13 +90,11 @@ impl Args {
     }
 }
 
+/// What is called for each page: indexes and stored bytes.
+type PageVisit<'a> = dyn FnMut(&[(u64, Vec<u8>)]) -> Result<()> + 'a;
+
 /// Hands on up to `limit` records, page by page; at least one page, be it empty.
-fn each_page(
-    store: &dyn Store,
-    filter: &Filter,
-    limit: usize,
-    visit: &mut dyn FnMut(&[(u64, Vec<u8>)]) -> Result<()>,
-) -> Result<()> {
+fn each_page(store: &dyn Store, filter: &Filter, limit: usize, visit: &mut PageVisit<'_>) -> Result<()> {
     let size = store.last_index()?.map_or(0, |last| last + 1);
     let (mut left, mut start) = (limit, None);
     loop {
