@@ -59,8 +59,9 @@ pub struct KeysStatus {
 struct Progress {
     started: u64,
     finished: u64,
-    /// When the last look that callers caused began.
-    caused: Option<Timestamp>,
+    /// When the last look that a caller caused began. One on schedule does not count: keys that an issuer changes just
+    /// after it must not have to wait.
+    wished: Option<Timestamp>,
     /// Whether anyone looks, or is about to.
     kept: bool,
 }
@@ -153,14 +154,14 @@ impl Keyring {
         self.expect_looks();
         let _kept = Kept(&self.progress);
         let mut wishes = self.wanted.subscribe();
-        let (mut failures, mut wished) = (0_u32, false);
+        let mut failures = 0_u32;
+        let mut wished = false;
         loop {
             failures = if self.look(wished).await { 0 } else { failures.saturating_add(1) };
             wished = self.rest(failures, &mut wishes).await;
         }
     }
 
-    /// Waits until it is time for the next look; whether callers caused it.
     async fn rest(&self, failures: u32, wishes: &mut watch::Receiver<u64>) -> bool {
         let until = Instant::now() + pause(self.refresh, self.gap, failures);
         while let Ok(Ok(())) = timeout_at(until, wishes.changed()).await {
@@ -180,7 +181,7 @@ impl Keyring {
         self.progress.send_modify(|progress| {
             progress.started += 1;
             if wished {
-                progress.caused = Some(began);
+                progress.wished = Some(began);
             }
         });
         let read = self.source.read().await;
@@ -216,7 +217,7 @@ impl Keyring {
     fn may_begin(&self, progress: &Progress) -> bool {
         let now = self.clock.now();
         // A clock set back must not keep keys from being looked at until it has caught up.
-        progress.caused.is_none_or(|caused| now < caused || now >= caused.plus(self.gap))
+        progress.wished.is_none_or(|began| now < began || now >= began.plus(self.gap))
     }
 }
 

@@ -14,8 +14,8 @@ use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use http::{HeaderValue, Request, Response, header};
-use hyper::body::Incoming;
+use http::{HeaderValue, Method, Request, Response, header};
+use hyper::body::{Body as _, Incoming};
 use tokio::sync::OwnedSemaphorePermit;
 use tower::{Service, ServiceExt};
 
@@ -40,6 +40,7 @@ pub async fn serve(
     let Ok(room) = Arc::clone(&path.live.limits.in_flight).try_acquire_owned() else {
         return (shed("in_flight"), None);
     };
+    let head = request.method() == Method::HEAD;
     let answer = AssertUnwindSafe(path.oneshot(request)).catch_unwind().await;
     let response = answer.map_or_else(
         |_| {
@@ -48,7 +49,16 @@ pub async fn serve(
         },
         |Ok(response)| response,
     );
-    (response, Some(room))
+    (if head { without_content(response) } else { response }, Some(room))
+}
+
+/// The answer to HEAD: what GET would get, less the content.
+fn without_content(response: Response<Body>) -> Response<Body> {
+    let (mut head, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
+        head.headers.entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(length));
+    }
+    Response::from_parts(head, body.without_content())
 }
 
 /// Answers a call that is not even decided.

@@ -173,7 +173,7 @@ fn an_answer_that_breaks_off_breaks_off_for_the_caller_too() {
         let outcome = gate.outcome_of(index);
         assert_eq!(
             (&outcome["result"], &outcome["detail"]),
-            (&"aborted".into(), &"response_body_broken".into())
+            (&"upstream_error".into(), &"response_body_broken".into())
         );
     }
 }

@@ -113,9 +113,14 @@ async fn a_thousand_unknown_keys_cause_one_look_in_each_gap() {
     let tokens: Vec<String> = (0..1000)
         .map(|n| stranger.token_with(&json!({"alg": "ES256", "kid": format!("../../{n}")}), &claims("a")))
         .collect();
-    // The first look is the gate's own. Callers cause one in each gap, however many ask at once or after one another.
-    assert_eq!(server.requests(), 1);
-    for looks in 2..=4 {
+    // One of theirs beside the scheduled one, and within the gap after it none at all.
+    for token in &tokens {
+        assert_eq!(live.fault(token).await, UnknownKey);
+    }
+    assert_eq!(server.requests(), 2);
+    // After it: one, however many ask at once or after one another.
+    for looks in 3..=5 {
+        live.later(10);
         let mut calls = JoinSet::new();
         for token in tokens.clone() {
             let authn = Arc::clone(&live.authn);
@@ -126,10 +131,19 @@ async fn a_thousand_unknown_keys_cause_one_look_in_each_gap() {
             assert_eq!(live.fault(token).await, UnknownKey);
         }
         assert_eq!(server.requests(), looks);
-        live.later(10);
     }
     // Tokens of known keys were never held up.
     live.caller(&signer.token(&claims("alice"))).await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_published_just_after_a_scheduled_look_need_not_wait() {
+    let (old, new) = (Signer::es256("old"), Signer::es256("new"));
+    let server = KeyServer::start(&key_set(&[&old])).await;
+    let live = Live::start(&server).await;
+    server.publish(&key_set(&[&old, &new]));
+    live.caller(&new.token(&lasting("alice"))).await;
+    assert_eq!(server.requests(), 2);
 }
 
 #[tokio::test]
