@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use crate::support::{Act, Setup, Site, Upstream};
 
+/// Records by index.
+type Records = Vec<(u64, Vec<u8>)>;
+
 /// A stopped log with a few records of each kind.
 fn stopped_log() -> Arc<Site> {
     let upstream = Upstream::start(Act::Answer);
@@ -43,12 +46,12 @@ impl Copy {
     }
 
     /// Changes the records as their owner can who has the disk but not the key.
-    fn tamper(&self, change: impl FnOnce(&mut Vec<(u64, Vec<u8>)>)) {
+    fn tamper(&self, change: impl FnOnce(&mut Records)) {
         let names = DB::list_cf(&Options::default(), self.path()).unwrap();
         let families = names.iter().map(|name| ColumnFamilyDescriptor::new(name, Options::default()));
         let db = DB::open_cf_descriptors(&Options::default(), self.path(), families).unwrap();
         let family = db.cf_handle("records").unwrap();
-        let stored: Vec<(u64, Vec<u8>)> = db
+        let stored: Records = db
             .iterator_cf(family, IteratorMode::Start)
             .map(|entry| {
                 let (key, value) = entry.unwrap();
@@ -214,7 +217,11 @@ type Change = fn(&mut Vec<(u64, Vec<u8>)>);
 fn a_gate_does_not_take_up_a_log_that_was_cut_or_altered() {
     let site = stopped_log();
     let last = site.records().len() - 1;
+<<<<<<< HEAD
     let changes: [Change; 2] = [
+=======
+    let changes: [fn(&mut Records); 2] = [
+>>>>>>> it
         |records| drop(records.pop()),
         |records| {
             let bytes = &mut records.last_mut().unwrap().1;
