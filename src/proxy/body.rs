@@ -215,14 +215,6 @@ impl Body {
         Self(Kind::Full(bytes))
     }
 
-    /// An answer to HEAD: a body of the gate's own is left out. What a service sends has none by itself.
-    pub fn left_out(self) -> Self {
-        match self.0 {
-            Kind::Full(_) => Self::full(Bytes::new()),
-            relayed @ Kind::Relayed(_) => Self(relayed),
-        }
-    }
-
     /// An upstream's body. `connection` goes back to its pool when both bodies have passed whole.
     pub fn relayed(
         incoming: Incoming,

@@ -210,18 +210,11 @@ fn a_log_restored_from_before_is_found_by_a_checkpoint_kept_elsewhere() {
     assert_eq!(said["first_bad_index"].as_u64(), Some(records));
 }
 
-/// Something done to the records of a log.
-type Change = fn(&mut Vec<(u64, Vec<u8>)>);
-
 #[test]
 fn a_gate_does_not_take_up_a_log_that_was_cut_or_altered() {
     let site = stopped_log();
     let last = site.records().len() - 1;
-<<<<<<< HEAD
-    let changes: [Change; 2] = [
-=======
     let changes: [fn(&mut Records); 2] = [
->>>>>>> it
         |records| drop(records.pop()),
         |records| {
             let bytes = &mut records.last_mut().unwrap().1;
