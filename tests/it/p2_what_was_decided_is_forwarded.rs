@@ -1,6 +1,7 @@
 //! P2: what is routed, decided, recorded and forwarded is one reading of the request; what has two is refused.
 
 use crate::support::client::full;
+use crate::support::frames::{self, Ended};
 use crate::support::{Act, Client, Gate, Setup, Signer, Upstream, Wire};
 
 fn gate() -> (Upstream, Gate) {
@@ -258,6 +259,84 @@ fn over_http2_too_host_and_authority_agree() {
         assert_eq!(client.call("GET", "/public/x", None, &[("host", "App.Example.com")]).status, 200);
         assert_eq!(upstream.only().headers["host"], "app.example.com");
     }
+}
+
+#[test]
+fn an_http2_head_that_breaks_the_rules_reaches_no_upstream() {
+    let (upstream, gate) = gate();
+    let usual =
+        [(":method", "GET"), (":scheme", "http"), (":authority", "app.example.com"), (":path", "/public/x")];
+    assert_eq!(
+        frames::send(gate.front, &usual, None),
+        Ended::Answered(Some(200)),
+        "these frames are understood"
+    );
+    let without = |name: &str| usual.iter().copied().filter(|(other, _)| *other != name).collect::<Vec<_>>();
+    let and = |more: (&'static str, &'static str)| usual.iter().copied().chain([more]).collect::<Vec<_>>();
+    let instead = |name: &'static str, value: &'static str| {
+        let mut fields = without(name);
+        fields.push((name, value));
+        fields
+    };
+    for fields in [
+        and(("transfer-encoding", "chunked")),
+        and(("connection", "x-forwarded-for")),
+        and(("upgrade", "websocket")),
+        and(("te", "gzip")),
+        and(("host", "other.example.com")),
+        and(("X-Upper", "1")),
+        and(("x-split", "a\r\nx-injected: 1")),
+        and(("x-split", "a\nb")),
+        and(("x-nul", "a\0b")),
+        and((":path", "/admin/x")),
+        and((":authority", "other.example.com")),
+        and((":unknown", "1")),
+        and(("", "empty")),
+        and(("content-length", "5")),
+        without(":authority"),
+        without(":path"),
+        without(":method"),
+        without(":scheme"),
+        instead(":path", ""),
+        instead(":path", "public/x"),
+        instead(":path", "*"),
+        instead(":path", "/public/x y"),
+        instead(":path", "/public/\\x"),
+        instead(":path", "/public/x\ty"),
+        instead(":path", "/public/\u{e9}"),
+        instead(":path", "http://app.example.com/public/x"),
+        instead(":authority", "user@app.example.com"),
+        instead(":authority", "app.example.com, other"),
+        instead(":method", "CONNECT"),
+        instead(":method", "get"),
+        instead(":method", "TRACE"),
+    ] {
+        match frames::send(gate.front, &fields, None) {
+            Ended::Answered(status) => assert_ne!(status, Some(200), "{fields:?}"),
+            Ended::Reset | Ended::Closed => {}
+        }
+    }
+    assert_eq!(upstream.count(), 1, "{:?}", upstream.seen());
+    assert_eq!(gate.client2().get("/public/y", None).status, 200, "the gate stands");
+    gate.stop().verify();
+}
+
+#[test]
+fn an_http2_body_of_another_length_than_said_never_arrives_whole() {
+    let (upstream, gate) = gate();
+    for (said, body) in [("5", "abc"), ("1", "abc")] {
+        let fields = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":authority", "a"),
+            (":path", "/public/x"),
+            ("content-length", said),
+        ];
+        let ended = frames::send(gate.front, &fields, Some(body.as_bytes()));
+        assert!(!matches!(ended, Ended::Answered(Some(200))), "{ended:?}");
+    }
+    assert!(upstream.seen().iter().all(|seen| seen.body != b"abc"), "{:?}", upstream.seen());
+    gate.stop().verify();
 }
 
 #[test]

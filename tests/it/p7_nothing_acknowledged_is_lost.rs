@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::support::client::HOST;
 use crate::support::{Act, Setup, Upstream, log, until};
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 8;
 
 #[test]
 fn kill_9_under_load_loses_no_record_that_let_a_request_through() {

@@ -7,12 +7,14 @@
 //! | [`upstream`] | a service behind the gate that keeps a list of what reached it |
 //! | [`client`] | HTTP/1.1 and HTTP/2, plain and over TLS |
 //! | [`wire`] | bytes on a socket, for what no HTTP client would send |
+//! | [`frames`] | HTTP/2 by hand, for the same |
 //! | [`tokens`] | an issuer's keys and tokens |
 //! | [`log`] | records as stored; verification |
 //! | [`faulty`] | a store that blocks or fails when told to |
 
 pub mod client;
 pub mod faulty;
+pub mod frames;
 pub mod gate;
 pub mod log;
 pub mod tokens;
