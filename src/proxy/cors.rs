@@ -47,6 +47,7 @@ impl CorsAnswers {
         let allowed = self.origins.iter().any(|o| o == "*" || o.as_bytes() == origin.as_bytes());
         if allowed {
             response.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            response.append(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
             if self.credentials {
                 response.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
             }
@@ -54,6 +55,9 @@ impl CorsAnswers {
         allowed
     }
 }
+
+/// What a page may read of the gate's headers: the numbers its user quotes.
+const EXPOSED: &str = "Portcullis-Record, X-Request-Id";
 
 fn set(headers: &mut HeaderMap, name: header::HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value)

@@ -15,7 +15,7 @@ use super::cors::CorsAnswers;
 use super::headers::{self, IdentityHeaders};
 use super::respond;
 use super::upstream::{Pool, UpstreamSet};
-use crate::access::Reason;
+use crate::access::{Attempt, Reason};
 use crate::access::route::Preflights;
 use crate::audit::journal::{OpenAllow, Passage, Permit};
 
@@ -52,6 +52,13 @@ pub struct Backends {
     pub by_service: HashMap<Arc<str>, Backend>,
     /// How callers are made known to services.
     pub identity_headers: Arc<IdentityHeaders>,
+}
+
+impl Backends {
+    /// The CORS answers of the service that an attempt is for, if the gate gives them.
+    pub fn cors_of(&self, attempt: &Attempt) -> Option<&CorsAnswers> {
+        self.by_service.get(attempt.service()?)?.cors.as_ref()
+    }
 }
 
 /// One worker's upstream side.

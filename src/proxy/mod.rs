@@ -63,6 +63,7 @@ impl Proxy {
         let (head, body) = request.into_parts();
 
         let attempt = Attempt::read(&head, connection, &live.read_rules(self.face), fresh);
+        let cors = live.backends.cors_of(&attempt);
         let identity = live.identify(&attempt).await;
         let decision = live.gate.decide(&attempt, &identity).await;
         figures::decided(&attempt, &decision);
@@ -78,7 +79,7 @@ impl Proxy {
                 let request = Request::from_parts(head, body);
                 self.upstreams.forward(permit, &live.backends, request).await
             }
-            Recorded::Deny(denial) => respond::denied(&denial),
+            Recorded::Deny(denial) => respond::denied(&denial, cors, &head.headers),
         }
     }
 }

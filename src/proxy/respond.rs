@@ -4,16 +4,18 @@
 //! refused user quotes.
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::body::Body;
+use super::cors::CorsAnswers;
 use super::headers::{PORTCULLIS_RECORD, X_REQUEST_ID};
 use crate::access::{CredentialFault, Malformed, Reason};
 use crate::audit::journal::{Denial, RecordRef, Unrecorded};
 
-/// Answers a recorded deny.
-pub fn denied(denial: &Denial) -> Response<Body> {
+/// Answers a recorded deny. Where the service's CORS is answered here, the page that called may read the answer, and with
+/// it the record's number.
+pub fn denied(denial: &Denial, cors: Option<&CorsAnswers>, request: &HeaderMap) -> Response<Body> {
     let answer = denial_answer(denial.reason, denial.proved);
     let mut response = problem(answer.status, answer.title, Some(&denial.record));
     let headers = response.headers_mut();
@@ -27,6 +29,9 @@ pub fn denied(denial: &Denial) -> Response<Body> {
     }
     if answer.status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    }
+    if let Some(cors) = cors {
+        cors.grant(request, headers);
     }
     if matches!(denial.reason, Reason::Malformed(Malformed::Framing)) {
         // What follows on this connection has no certain beginning.

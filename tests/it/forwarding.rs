@@ -308,6 +308,13 @@ fn preflights_are_answered_forwarded_or_left_to_policy() {
         assert_eq!(answer.header("access-control-allow-origin"), None);
         let answer = client.call("GET", "/public/x", None, &[("origin", origin)]);
         assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, Some(origin)));
+        let refused = client.call("GET", "/docs/x", None, &[("origin", origin)]);
+        assert_eq!((refused.status, refused.header("access-control-allow-origin")), (401, Some(origin)));
+        assert_eq!(
+            refused.header("access-control-expose-headers"),
+            Some("Portcullis-Record, X-Request-Id"),
+            "the page may tell its user the record's number"
+        );
     }
     assert_eq!(
         upstream.seen().iter().filter(|seen| seen.method == "OPTIONS").count(),
