@@ -13,6 +13,14 @@ fn gate(setup: impl FnOnce(Setup) -> Setup) -> (Upstream, Here) {
     (upstream, here)
 }
 
+/// The disk blocks; meanwhile the gate gets on with other things for a while.
+fn blocked(gate: &Here) {
+    gate.store.wait_blocked();
+    for _ in 0..30 {
+        assert_eq!(gate.health().get("/readyz", None).status, 200);
+    }
+}
+
 #[test]
 fn nothing_reaches_the_upstream_before_its_record_is_durable() {
     let (upstream, gate) = gate(|setup| setup);
@@ -20,7 +28,7 @@ fn nothing_reaches_the_upstream_before_its_record_is_durable() {
         let before = gate.records().len();
         gate.store.set(Fault::Block);
         let calling = std::thread::spawn(move || client.post("/public/a", None, "body"));
-        gate.store.wait_blocked();
+        blocked(&gate);
         assert_eq!(upstream.count(), turn, "it was forwarded without a record");
         assert_eq!(gate.records().len(), before);
         gate.store.set(Fault::None);
@@ -37,7 +45,7 @@ fn a_connection_is_not_even_opened_before_the_record_is_durable() {
     gate.store.set(Fault::Block);
     let client = gate.client();
     let calling = std::thread::spawn(move || client.get("/public/a", None));
-    gate.store.wait_blocked();
+    blocked(&gate);
     assert_eq!(upstream.connections(), 0);
     gate.store.set(Fault::None);
     assert_eq!(calling.join().unwrap().status, 200);
@@ -50,7 +58,7 @@ fn a_denial_is_durable_before_it_is_answered() {
     gate.store.set(Fault::Block);
     let mut wire = gate.wire();
     wire.send("GET /admin/x HTTP/1.1\r\nHost: a\r\n\r\n");
-    gate.store.wait_blocked();
+    blocked(&gate);
     assert!(wire.is_silent());
     gate.store.set(Fault::None);
     let answer = wire.answer().unwrap();
@@ -66,7 +74,7 @@ fn no_continue_goes_out_before_the_record_is_durable() {
     gate.store.set(Fault::Block);
     let mut wire = gate.wire();
     wire.send("POST /public/x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n");
-    gate.store.wait_blocked();
+    blocked(&gate);
     assert!(wire.is_silent() && upstream.count() == 0);
     gate.store.set(Fault::None);
     assert_eq!(wire.answer().unwrap().status, 100);
