@@ -13,19 +13,32 @@ fn gate(setup: impl FnOnce(Setup) -> Setup) -> (Upstream, Here) {
     (upstream, here)
 }
 
+/// The disk blocks; meanwhile the gate gets on with other things for a while.
+fn blocked(gate: &Here) {
+    gate.store.wait_blocked();
+    for _ in 0..30 {
+        assert_eq!(gate.health().get("/readyz", None).status, 200);
+    }
+}
+
 #[test]
 fn nothing_reaches_the_upstream_before_its_record_is_durable() {
     let (upstream, gate) = gate(|setup| setup);
     for (turn, client) in [gate.client(), gate.client2()].into_iter().enumerate() {
-        let before = gate.records().len();
+        let path = format!("/public/{turn}");
+        let on_record = || gate.records().iter().any(|record| record["request"]["path"] == path);
         gate.store.set(Fault::Block);
-        let calling = std::thread::spawn(move || client.post("/public/a", None, "body"));
-        gate.store.wait_blocked();
+        let calling = {
+            let path = path.clone();
+            std::thread::spawn(move || client.post(&path, None, "body"))
+        };
+        blocked(&gate);
         assert_eq!(upstream.count(), turn, "it was forwarded without a record");
-        assert_eq!(gate.records().len(), before);
+        assert!(!on_record());
         gate.store.set(Fault::None);
         let answer = calling.join().unwrap();
         assert_eq!((answer.status, upstream.count()), (200, turn + 1));
+        assert!(on_record());
         assert_eq!(gate.record(answer.record())["decision"], "allow");
     }
     gate.stop().verify();
@@ -37,7 +50,7 @@ fn a_connection_is_not_even_opened_before_the_record_is_durable() {
     gate.store.set(Fault::Block);
     let client = gate.client();
     let calling = std::thread::spawn(move || client.get("/public/a", None));
-    gate.store.wait_blocked();
+    blocked(&gate);
     assert_eq!(upstream.connections(), 0);
     gate.store.set(Fault::None);
     assert_eq!(calling.join().unwrap().status, 200);
@@ -50,7 +63,7 @@ fn a_denial_is_durable_before_it_is_answered() {
     gate.store.set(Fault::Block);
     let mut wire = gate.wire();
     wire.send("GET /admin/x HTTP/1.1\r\nHost: a\r\n\r\n");
-    gate.store.wait_blocked();
+    blocked(&gate);
     assert!(wire.is_silent());
     gate.store.set(Fault::None);
     let answer = wire.answer().unwrap();
@@ -66,7 +79,7 @@ fn no_continue_goes_out_before_the_record_is_durable() {
     gate.store.set(Fault::Block);
     let mut wire = gate.wire();
     wire.send("POST /public/x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n");
-    gate.store.wait_blocked();
+    blocked(&gate);
     assert!(wire.is_silent() && upstream.count() == 0);
     gate.store.set(Fault::None);
     assert_eq!(wire.answer().unwrap().status, 100);
