@@ -15,8 +15,8 @@ use super::cors::CorsAnswers;
 use super::headers::{self, IdentityHeaders};
 use super::respond;
 use super::upstream::{Pool, UpstreamSet};
-use crate::access::{Attempt, Reason};
 use crate::access::route::Preflights;
+use crate::access::{Attempt, Reason};
 use crate::audit::journal::{OpenAllow, Passage, Permit};
 
 /// What stands behind the gate under one service's name.

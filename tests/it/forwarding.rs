@@ -8,7 +8,7 @@ use http::HeaderMap;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 
-use crate::support::client::{Sent, empty, whole};
+use crate::support::client::{Sent, empty, full, whole};
 use crate::support::{Act, Setup, Upstream, block_on};
 
 #[test]
@@ -328,4 +328,111 @@ fn streamed(parts: tokio::sync::mpsc::UnboundedReceiver<Bytes>) -> Sent {
         parts.recv().await.map(|part| (Ok(Frame::data(part)), parts))
     });
     StreamBody::new(frames.boxed()).boxed_unsync()
+}
+
+#[test]
+fn what_only_looks_like_a_preflight_is_decided_by_policy() {
+    let origin = "https://app.example.com";
+    let upstream = Upstream::start(Act::Answer);
+    let gate = Setup::new(&upstream)
+        .policy("p, role:viewer, app, /docs/*, GET, allow\n")
+        .service("cors = { mode = \"forward\" }")
+        .start();
+    let asking = [("origin", origin), ("access-control-request-method", "POST")];
+    for client in [gate.client(), gate.client2()] {
+        let with_token = client.call("OPTIONS", "/docs/x", Some("no.real.token"), &asking);
+        assert_eq!(with_token.status, 401);
+        assert_eq!(gate.record(with_token.record())["reason"], "credential_malformed");
+        let with_body = client.send(client.request("OPTIONS", "/docs/x", None, &asking, full("payload")));
+        assert_eq!(with_body.status, 401);
+    }
+    assert_eq!(upstream.count(), 0);
+}
+
+#[test]
+fn no_trailer_passes_for_the_gates_word() {
+    let upstream = Upstream::start(Act::Answer);
+    let gate = Setup::new(&upstream).start();
+    for client in [gate.client(), gate.client2()] {
+        let claims = [
+            "x-auth-subject",
+            "x_auth_roles",
+            "x-forwarded-for",
+            "authorization",
+            "host",
+            "portcullis-record",
+        ];
+        let named = |name: &&str| (name.parse().unwrap(), "SPOOF".parse().unwrap());
+        let trailers = HeaderMap::from_iter(claims.iter().map(named).chain([named(&"x-sum")]));
+        let frames = [Ok(Frame::data(Bytes::from_static(b"data"))), Ok(Frame::trailers(trailers))];
+        let body = StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync();
+        let announced =
+            [("trailer", "X-Auth-Subject, x_auth_roles, X-Forwarded-For, portcullis-record, x-sum")];
+        let request = client.request("POST", "/public/x", None, &announced, body);
+        assert_eq!(client.send(request).status, 200);
+        let seen = upstream.seen().pop().unwrap();
+        assert_eq!(seen.headers["trailer"], "x-sum", "{client:?}");
+        let arrived: Vec<_> =
+            seen.trailers.iter().flat_map(HeaderMap::keys).map(|name| name.as_str()).collect();
+        assert_eq!(arrived, ["x-sum"], "{client:?}");
+    }
+}
+
+#[test]
+fn a_body_that_its_method_rarely_has_arrives_all_the_same() {
+    let upstream = Upstream::start(Act::Answer);
+    let gate = Setup::new(&upstream).start();
+    // The test's own client, too, has to be told that there is a body.
+    let chunked: &[(&str, &str)] = &[("transfer-encoding", "chunked")];
+    for (client, headers) in [(gate.client(), chunked), (gate.client2(), &[])] {
+        let frames = [Ok(Frame::data(Bytes::from_static(b"question")))];
+        let body = StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync();
+        let answer = client.send(client.request("GET", "/public/x", None, headers, body));
+        assert_eq!(answer.status, 200);
+        assert_eq!(upstream.seen().pop().unwrap().body, b"question", "{client:?}");
+        assert_eq!(gate.outcome_of(answer.record())["request_bytes"], 8);
+    }
+}
+
+#[test]
+fn cookies_that_http2_split_are_one_field_again() {
+    let upstream = Upstream::start(Act::Answer);
+    let gate = Setup::new(&upstream).start();
+    let cookies = [("cookie", "a=1"), ("cookie", "b=2")];
+    assert_eq!(gate.client2().call("GET", "/public/x", None, &cookies).status, 200);
+    let seen = upstream.seen().pop().unwrap();
+    assert_eq!(seen.headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+}
+
+#[test]
+fn an_answer_whose_length_has_two_readings_is_no_answer() {
+    for head in
+        ["Content-Length: 3\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 3"]
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let answering = std::thread::spawn(move || {
+            use std::io::{Read, Write};
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                request.extend(byte);
+            }
+            stream
+                .write_all(
+                    format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\na\r\n0123456789\r\n0\r\n\r\n").as_bytes(),
+                )
+                .unwrap();
+            // Until the gate lets go.
+            let _ = stream.read(&mut [0]);
+        });
+        let gate = Setup::at(&format!("http://{address}")).start();
+        let answer = gate.client().get("/public/x", None);
+        assert_eq!(answer.status, 502, "{head}");
+        let outcome = gate.outcome_of(answer.record());
+        assert_eq!(outcome["result"], "upstream_error");
+        answering.join().unwrap();
+    }
 }
