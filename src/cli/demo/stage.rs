@@ -1,6 +1,7 @@
 //! The stage: a directory as `init` makes it, certificates, and the gate as a process of its own.
 
 use std::fs::File;
+use std::io::IsTerminal as _;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -253,11 +254,11 @@ fn ours() -> Result<Command> {
     Ok(command)
 }
 
-/// The usual address if it is free, any other else.
+/// The usual address if a person is there to remember it and it is free, any other else: several demos may run at once.
 fn front_address() -> &'static str {
     match TcpListener::bind(FRONT) {
-        Ok(_) => FRONT,
-        Err(_) => "127.0.0.1:0",
+        Ok(_) if std::io::stdout().is_terminal() => FRONT,
+        Ok(_) | Err(_) => "127.0.0.1:0",
     }
 }
 
