@@ -393,7 +393,17 @@ fn install_metrics() -> Option<PrometheusHandle> {
             PrometheusBuilder::new()
                 .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &seconds)
                 .and_then(|builder| builder.install_recorder())
+                .inspect(|_| begin_at_zero())
                 .ok()
         })
         .clone()
+}
+
+/// Figures that alarms watch are there from the start: a rate over one that appears with its first event misses that.
+fn begin_at_zero() {
+    metrics::gauge!("portcullis_log_failed").set(0.0);
+    for result in ["loaded", "refused"] {
+        metrics::counter!("portcullis_policy_loads_total", "result" => result).absolute(0);
+        metrics::counter!("portcullis_config_loads_total", "result" => result).absolute(0);
+    }
 }
