@@ -63,9 +63,6 @@ pub enum Malformed {
     /// An `Expect` other than `100-continue`.
     #[error("the Expect header is not supported")]
     Expect,
-    /// The request's own description would not fit in a record.
-    #[error("the request is too large to be recorded")]
-    TooLarge,
 }
 
 impl Malformed {
@@ -92,7 +89,6 @@ impl Malformed {
             Self::AuthorizationRepeated => "malformed_authorization_repeated",
             Self::Framing => "malformed_framing",
             Self::Expect => "malformed_expect",
-            Self::TooLarge => "malformed_too_large",
         }
     }
 }

@@ -85,11 +85,6 @@ impl Routes {
             .filter(|route| fit(route) == Some(closest) && covers_prefix(&route.prefix, path))
             .max_by_key(|route| route.prefix.trim_end_matches('/').len())
     }
-
-    /// Every route, in the order given.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
-        self.0.iter()
-    }
 }
 
 #[cfg(test)]

@@ -99,12 +99,11 @@ fn question_of<'a>(
 
 fn ask(policy: &Policy, question: &Question<'_>) -> Decision {
     match catch_unwind(AssertUnwindSafe(|| policy.decide(question))) {
-        Ok(Verdict::Allow { rule }) => Decision::allow(Reason::PolicyAllow, rule),
-        Ok(Verdict::Deny { rule: Some(rule) }) => Decision::deny(Reason::PolicyDeny, Some(rule)),
-        Ok(Verdict::Deny { rule: None }) => Decision::deny(Reason::NoMatch, None),
-        Ok(Verdict::Failed(error)) => {
-            tracing::error!(%error, "the policy could not be evaluated");
-            Decision::deny(Reason::PolicyError, None)
+        Ok(verdict) => {
+            if let Verdict::Failed(error) = &verdict {
+                tracing::error!(%error, "the policy could not be evaluated");
+            }
+            verdict.into_decision()
         }
         Err(_) => Decision::deny(Reason::Internal, None),
     }
