@@ -157,6 +157,7 @@ impl Calls {
             rewrite: None,
             tolerance: Tolerance::default(),
             preflights: Preflights::Off,
+            recording: Default::default(),
         }]);
         Self {
             head: request.body(()).unwrap().into_parts().0,

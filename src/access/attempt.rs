@@ -456,6 +456,7 @@ mod tests {
             rewrite: None,
             tolerance: Tolerance::default(),
             preflights: Preflights::Off,
+            recording: Default::default(),
         }])
     }
 

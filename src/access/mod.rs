@@ -5,6 +5,7 @@
 //! | [`attempt`] | one call as it arrived, read once |
 //! | [`host`], [`path`] | canonical host and path |
 //! | [`route`] | which service they lead to |
+//! | [`recording`] | how a service's calls are recorded |
 //! | [`malformed`] | the ways a request can fail to have one reading |
 //! | [`identity`] | who calls, as proved |
 //! | [`decision`] | allow or deny, and why |
@@ -17,6 +18,7 @@ pub mod host;
 pub mod identity;
 pub mod malformed;
 pub mod path;
+pub mod recording;
 pub mod route;
 
 pub use attempt::{Access, Attempt, Client, Connection, Credential, Refusal};

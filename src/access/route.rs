@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::path::{Tolerance, covers_prefix};
+use super::recording::Recording;
 
 /// One service as seen from the front: where it listens, and how its paths read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Route {
     pub tolerance: Tolerance,
     /// Who answers CORS preflights.
     pub preflights: Preflights,
+    /// How its calls are recorded.
+    pub recording: Recording,
 }
 
 /// Who answers a service's CORS preflights (WHATWG Fetch §3.2.3), which carry no credential.
@@ -99,6 +102,7 @@ mod tests {
             rewrite: None,
             tolerance: Tolerance::default(),
             preflights: Preflights::Off,
+            recording: Recording::default(),
         }
     }
 

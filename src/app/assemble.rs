@@ -256,6 +256,7 @@ fn admin_route() -> Route {
         rewrite: None,
         tolerance: Tolerance::default(),
         preflights: Preflights::Off,
+        recording: Default::default(),
     }
 }
 

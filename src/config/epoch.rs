@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::settings::{
-    Admin, Cors, CorsOrigins, Durability, Format, Health, Identity, Issuer, KeySource, Limits, Log, Logging,
-    Policy, Server, Service, Settings, Timeouts, Tls,
+    Admin, Cors, CorsOrigins, Disk, Durability, Format, Health, Identity, Issuer, KeySource, Limits, Log,
+    Logging, OnMismatch, Policy, Server, Service, Settings, Timeouts, Tls, Verify,
 };
 use crate::access::path::Tolerance;
+use crate::access::recording::{Detail, HealthChecks, Recording};
 use crate::access::route::{HostPattern, Preflights, Route};
 
 /// The canonical form.
@@ -29,11 +30,12 @@ pub(super) fn canonical(settings: &Settings) -> String {
         issuers,
         services,
         limits,
+        verify,
         logging,
         files: _,
         dir,
     } = settings;
-    let mut out = Lines { text: String::from("portcullis config v1\n"), dir };
+    let mut out = Lines { text: String::from("portcullis config v2\n"), dir };
     server_lines(server, &mut out);
     admin_lines(admin, health, &mut out);
     log_lines(log, &mut out);
@@ -44,7 +46,8 @@ pub(super) fn canonical(settings: &Settings) -> String {
     let mut services: Vec<&Service> = services.iter().collect();
     services.sort_by(|a, b| a.route.service.cmp(&b.route.service));
     services.into_iter().for_each(|service| service_lines(service, &mut out));
-    limit_lines(limits, logging, &mut out);
+    limit_lines(limits, &mut out);
+    verify_lines(verify, logging, &mut out);
     out.text
 }
 
@@ -67,7 +70,19 @@ fn admin_lines(Admin { listen, tls }: &Admin, Health { listen: health }: &Health
 }
 
 fn log_lines(log: &Log, out: &mut Lines<'_>) {
-    let Log { dir, state_dir, origin, key_file, durability, timeout, queue, write_buffer, block_cache } = log;
+    let Log {
+        dir,
+        state_dir,
+        origin,
+        key_file,
+        durability,
+        timeout,
+        queue,
+        write_buffer,
+        block_cache,
+        mark_file,
+        disk: Disk { low, reserve },
+    } = log;
     out.table("log");
     out.path("dir", dir);
     out.path("state_dir", state_dir);
@@ -84,6 +99,9 @@ fn log_lines(log: &Log, out: &mut Lines<'_>) {
     out.line("queue", queue);
     out.line("write_buffer", write_buffer);
     out.line("block_cache", block_cache);
+    out.maybe_path("mark_file", mark_file.as_deref());
+    out.line("disk.low", low);
+    out.line("disk.reserve", reserve);
 }
 
 fn policy_lines(policy: &Policy, identity: &Identity, out: &mut Lines<'_>) {
@@ -138,7 +156,7 @@ fn issuer_lines(issuer: &Issuer, out: &mut Lines<'_>) {
 
 fn service_lines(service: &Service, out: &mut Lines<'_>) {
     let Service { route, upstreams, ca_file, forward_authorization, cors, timeouts, max_body } = service;
-    let Route { service: name, hosts, prefix, rewrite, tolerance, preflights } = route;
+    let Route { service: name, hosts, prefix, rewrite, tolerance, preflights, recording } = route;
     out.table("service");
     out.text("name", name);
     out.set(
@@ -181,10 +199,28 @@ fn service_lines(service: &Service, out: &mut Lines<'_>) {
     out.duration("timeouts.connect", *connect);
     out.duration("timeouts.head", *head);
     out.duration("timeouts.idle", *idle);
-    match max_body {
-        Some(bytes) => out.line("max_body", bytes),
-        None => out.line("max_body", "unlimited"),
+    out.limit("max_body", *max_body);
+    recording_lines(recording, out);
+}
+
+fn recording_lines(recording: &Recording, out: &mut Lines<'_>) {
+    let Recording { detail, outcomes, collapse, health_checks, redact } = recording;
+    out.line(
+        "records.detail",
+        match detail {
+            Detail::Minimal => "minimal",
+            Detail::Standard => "standard",
+            Detail::Full => "full",
+        },
+    );
+    out.line("records.outcomes", outcomes);
+    out.line("records.collapse", collapse);
+    if let Some(HealthChecks { networks, paths, user_agents }) = health_checks {
+        out.set("health_checks.networks", networks);
+        out.set("health_checks.paths", paths.iter().map(|text| json(text)));
+        out.set("health_checks.user_agents", user_agents.iter().map(|text| json(text)));
     }
+    out.set("redact", redact.iter().map(|pattern| json(&pattern.to_string())));
 }
 
 fn cors_lines(Cors { origins, methods, headers, max_age, credentials }: &Cors, out: &mut Lines<'_>) {
@@ -198,7 +234,7 @@ fn cors_lines(Cors { origins, methods, headers, max_age, credentials }: &Cors, o
     out.line("cors.credentials", credentials);
 }
 
-fn limit_lines(limits: &Limits, Logging { level, format }: &Logging, out: &mut Lines<'_>) {
+fn limit_lines(limits: &Limits, out: &mut Lines<'_>) {
     let Limits {
         connections,
         in_flight,
@@ -208,6 +244,7 @@ fn limit_lines(limits: &Limits, Logging { level, format }: &Logging, out: &mut L
         header_timeout,
         idle_timeout,
         h2_streams,
+        denial_bytes,
     } = limits;
     out.table("limits");
     out.line("connections", connections);
@@ -218,6 +255,22 @@ fn limit_lines(limits: &Limits, Logging { level, format }: &Logging, out: &mut L
     out.duration("header_timeout", *header_timeout);
     out.duration("idle_timeout", *idle_timeout);
     out.line("h2_streams", h2_streams);
+    out.limit("denial_bytes", *denial_bytes);
+}
+
+fn verify_lines(verify: &Verify, Logging { level, format }: &Logging, out: &mut Lines<'_>) {
+    let Verify { enabled, pause, rate, on_mismatch } = verify;
+    out.table("verify");
+    out.line("enabled", enabled);
+    out.duration("pause", *pause);
+    out.line("rate", rate);
+    out.line(
+        "on_mismatch",
+        match on_mismatch {
+            OnMismatch::Alert => "alert",
+            OnMismatch::Stop => "stop",
+        },
+    );
     out.table("logging");
     out.line("level", level.as_str());
     out.line(
@@ -248,6 +301,13 @@ impl Lines<'_> {
 
     fn text(&mut self, key: &str, text: &str) {
         self.line(key, json(text));
+    }
+
+    fn limit(&mut self, key: &str, bytes: Option<u64>) {
+        match bytes {
+            Some(bytes) => self.line(key, bytes),
+            None => self.line(key, "unlimited"),
+        }
     }
 
     fn duration(&mut self, key: &str, duration: Duration) {

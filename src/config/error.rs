@@ -173,6 +173,15 @@ pub enum Fault {
     )]
     LogWithinState,
 
+    #[error(
+        "lies within `log.dir`; write a file outside it, best on another disk, so that a log cut or replaced can be told"
+    )]
+    MarkWithinLog,
+    #[error(
+        "{low} bytes is less than the {reserve} of `reserve`; write more, so that the alarm comes before the stop"
+    )]
+    LowBelowReserve { low: u64, reserve: u64 },
+
     // Names
     #[error(
         "{found:?} is not a name; write at most 64 lower-case letters, digits, '-', '_' and '.', \
@@ -211,6 +220,17 @@ pub enum Fault {
     UpstreamPath,
     #[error("has no use here, no upstream is https; remove it, or write https upstreams")]
     UpstreamAuthorities,
+
+    #[error("{found:?} is not a path: {why}; write one like \"/healthz\"")]
+    Path { found: String, why: Malformed },
+    #[error(
+        "{found:?} has a `*` before its end; write the beginning of the agent's name, like \"kube-probe/*\""
+    )]
+    UserAgent { found: String },
+    #[error(
+        "{found:?} is not a pattern; write whole segments, `{{}}` for those that are secrets, like \"/invite/{{}}/accept\" or \"/reset/{{}}/**\""
+    )]
+    Redaction { found: String },
 
     // CORS
     #[error("has no effect unless `mode = \"answer\"`; remove it, or write that mode")]

@@ -12,7 +12,7 @@ table! {
     /// The whole file.
     File {
         server: Server, admin: Admin, health: Health, log: Log, policy: Policy, identity: Identity,
-        issuer: Vec<Said<Issuer>>, service: Vec<Said<Service>>, limits: Limits, logging: Logging,
+        issuer: Vec<Said<Issuer>>, service: Vec<Said<Service>>, limits: Limits, verify: Verify, logging: Logging,
     }
 }
 
@@ -42,13 +42,18 @@ table! {
     /// `[log]`
     Log {
         dir: String, state_dir: String, origin: String, key_file: String, durability: String, timeout: String,
-        queue: i128, memory: Memory,
+        queue: i128, memory: Memory, mark_file: String, disk: Disk,
     }
 }
 
 table! {
     /// `memory = { … }` of `[log]`
     Memory { write_buffer: Amount, block_cache: Amount, }
+}
+
+table! {
+    /// `disk = { … }` of `[log]`
+    Disk { low: Amount, reserve: Amount, }
 }
 
 table! {
@@ -80,7 +85,7 @@ table! {
     Service {
         name: String, hosts: Vec<Said<String>>, path_prefix: String, upstreams: Vec<Said<String>>, ca_file: String,
         strip_prefix: bool, rewrite_prefix: String, forward_authorization: bool, allow: Vec<Said<String>>, cors: Cors,
-        timeouts: Timeouts, max_body: Amount,
+        timeouts: Timeouts, max_body: Amount, records: Records, health_checks: HealthChecks, redact: Vec<Said<String>>,
     }
 }
 
@@ -98,11 +103,26 @@ table! {
 }
 
 table! {
+    /// `records = { … }` of `[[service]]`
+    Records { detail: String, outcomes: bool, collapse: bool, }
+}
+
+table! {
+    /// `health_checks = { … }` of `[[service]]`
+    HealthChecks { networks: Vec<Said<String>>, paths: Vec<Said<String>>, user_agents: Vec<Said<String>>, }
+}
+
+table! {
     /// `[limits]`
     Limits {
         connections: i128, in_flight: i128, header_bytes: Amount, headers: i128, target_bytes: Amount,
-        header_timeout: String, idle_timeout: String, h2_streams: i128,
+        header_timeout: String, idle_timeout: String, h2_streams: i128, denial_bytes: Amount,
     }
+}
+
+table! {
+    /// `[verify]`
+    Verify { enabled: bool, pause: String, rate: i128, on_mismatch: String, }
 }
 
 table! {

@@ -34,6 +34,8 @@ pub struct Settings {
     pub services: Vec<Service>,
     /// Bounds on what a stranger controls.
     pub limits: Limits,
+    /// The log's verification in the background.
+    pub verify: Verify,
     /// The process's own log on stderr.
     pub logging: Logging,
     /// Every file named, in a fixed order. None has been looked at.
@@ -70,8 +72,19 @@ impl Settings {
 /// The keys whose change from `old` to `new` needs a restart, in a fixed order; everything else can be swapped in by
 /// a reload.
 pub fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
-    let Log { dir, state_dir, origin, key_file, durability, timeout, queue, write_buffer, block_cache } =
-        &old.log;
+    let Log {
+        dir,
+        state_dir,
+        origin,
+        key_file,
+        durability,
+        timeout,
+        queue,
+        write_buffer,
+        block_cache,
+        mark_file,
+        disk,
+    } = &old.log;
     [
         ("server.listen", old.server.listen == new.server.listen),
         ("server.workers", old.server.workers == new.server.workers),
@@ -86,6 +99,9 @@ pub fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("log.timeout", *timeout == new.log.timeout),
         ("log.queue", *queue == new.log.queue),
         ("log.memory", (*write_buffer, *block_cache) == (new.log.write_buffer, new.log.block_cache)),
+        ("log.mark_file", *mark_file == new.log.mark_file),
+        ("log.disk", *disk == new.log.disk),
+        ("verify", old.verify == new.verify),
         ("logging", old.logging == new.logging),
     ]
     .into_iter()
@@ -155,6 +171,19 @@ pub struct Log {
     pub write_buffer: u64,
     /// The store's block cache, in bytes.
     pub block_cache: u64,
+    /// Where the high-water mark of the log is kept, outside `dir`; `None` keeps none.
+    pub mark_file: Option<PathBuf>,
+    /// Room on the disk that `dir` is on.
+    pub disk: Disk,
+}
+
+/// Room on the log's disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// With less free than this the gate says that it is not ready, bytes; more than `reserve`.
+    pub low: u64,
+    /// Held back for the log's last words, bytes; with less free beside it no decision is taken. 0 holds nothing back.
+    pub reserve: u64,
 }
 
 /// What a record must survive before it counts as durable.
@@ -305,6 +334,28 @@ pub struct Service {
     pub max_body: Option<u64>,
 }
 
+/// The log's verification in the background.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verify {
+    /// Whether it is done.
+    pub enabled: bool,
+    /// From the end of one pass to the start of the next.
+    pub pause: Duration,
+    /// Records per second.
+    pub rate: u32,
+    /// What a mismatch brings about.
+    pub on_mismatch: OnMismatch,
+}
+
+/// What a mismatch in the log brings about, beside an alarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnMismatch {
+    /// Nothing: the gate goes on.
+    Alert,
+    /// The log takes no more records, so every call is refused.
+    Stop,
+}
+
 /// One place a service's calls go to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
@@ -384,6 +435,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Concurrent streams of one HTTP/2 connection.
     pub h2_streams: u32,
+    /// What denials of callers who proved nothing may add to the log, bytes per second; `None` is unlimited.
+    pub denial_bytes: Option<u64>,
 }
 
 /// The process's own log on stderr.

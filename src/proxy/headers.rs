@@ -280,6 +280,7 @@ mod tests {
             rewrite: None,
             tolerance: Tolerance::default(),
             preflights: Preflights::Off,
+            recording: Default::default(),
         }]);
         let networks = if trusted { vec!["192.0.2.0/24".parse().unwrap()] } else { vec![] };
         let trusted = TrustedProxies::new(networks);

@@ -205,6 +205,7 @@ fn attempt() -> Attempt {
         rewrite: None,
         tolerance: Tolerance::default(),
         preflights: Preflights::Off,
+        recording: Default::default(),
     }]);
     let (head, ()) = Request::get("/x").header("host", "app").body(()).unwrap().into_parts();
     let connection = Connection { peer: "192.0.2.1:5000".parse().unwrap(), tls: None };

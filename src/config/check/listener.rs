@@ -7,7 +7,7 @@ use super::super::error::{Fault, Place};
 use super::super::file::{self, File};
 use super::super::settings::{Admin, Health, Holds, Limits, Server, Tls};
 use super::super::word::{Field, Said, Spot};
-use super::scalar::{address, duration, network, number, size};
+use super::scalar::{address, duration, limit, network, number, size};
 use super::{Check, section};
 
 impl Check {
@@ -84,6 +84,7 @@ impl Check {
             self.value(&words.header_timeout, Duration::from_secs(10), duration("100ms", "5m"));
         let idle_timeout = self.value(&words.idle_timeout, Duration::from_secs(75), duration("100ms", "1h"));
         let h2_streams = self.value(&words.h2_streams, 128, number(1, 10_000));
+        let denial_bytes = self.value(&words.denial_bytes, Some(64 << 10), limit("4KiB", "1GiB"));
         if let (Some(target), Some(head)) = (target_bytes, header_bytes)
             && target > head
         {
@@ -103,6 +104,7 @@ impl Check {
             header_timeout: header_timeout?,
             idle_timeout: idle_timeout?,
             h2_streams: h2_streams?,
+            denial_bytes: denial_bytes?,
         })
     }
 }

@@ -1,11 +1,13 @@
-//! `[log]`, `[policy]` and `[logging]`.
+//! `[log]`, `[policy]`, `[verify]` and `[logging]`.
 
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::super::error::Fault;
 use super::super::file;
-use super::super::settings::{Durability, Format, Holds, Level, Log, Logging, Policy};
+use super::super::settings::{
+    Disk, Durability, Format, Holds, Level, Log, Logging, OnMismatch, Policy, Verify,
+};
 use super::super::word::{Field, Spot};
 use super::scalar::{authority, choice, duration, number, size};
 use super::{Check, section};
@@ -37,6 +39,8 @@ impl Check {
         let (memory, _) = section(&words.memory, &spot, "memory")?;
         let write_buffer = self.value(&memory.write_buffer, 64 << 20, size("4MiB", "16GiB"));
         let block_cache = self.value(&memory.block_cache, 32 << 20, size("1MiB", "64GiB"));
+        let mark_file = self.mark_file(&words.mark_file, dir.as_deref());
+        let disk = self.disk(&words.disk, &spot);
         Some(Log {
             dir: dir?,
             state_dir: state_dir?,
@@ -47,7 +51,33 @@ impl Check {
             queue: queue?,
             write_buffer: write_buffer?,
             block_cache: block_cache?,
+            mark_file: mark_file?,
+            disk: disk?,
         })
+    }
+
+    /// The mark must outlive the log's directory.
+    fn mark_file(&mut self, words: &Field<String>, log: Option<&Path>) -> Option<Option<PathBuf>> {
+        let dir = self.dir.clone();
+        let mark = self.optional(words, |text| super::scalar::path(text, &dir))?;
+        if let (Some(mark), Some(log), Some(said)) = (&mark, log, words.said())
+            && plain(mark).starts_with(plain(log))
+        {
+            self.fault(&said.spot, Fault::MarkWithinLog);
+        }
+        Some(mark)
+    }
+
+    fn disk(&mut self, words: &Field<file::Disk>, log: &Spot) -> Option<Disk> {
+        let (words, spot) = section(words, log, "disk")?;
+        let low = self.value(&words.low, 1 << 30, size("0B", "1024GiB"));
+        let reserve = self.value(&words.reserve, 64 << 20, size("0B", "64GiB"));
+        let (low, reserve) = (low?, reserve?);
+        if low < reserve {
+            let said = words.low.said().or(words.reserve.said());
+            self.fault(said.map_or(&spot, |said| &said.spot), Fault::LowBelowReserve { low, reserve });
+        }
+        Some(Disk { low, reserve })
     }
 
     /// Neither of the two directories may lie in the other.
@@ -81,6 +111,17 @@ impl Check {
         let watch = self.value(&words.watch, true, |watch| Ok(*watch));
         let timeout = self.value(&words.timeout, Duration::from_millis(50), duration("1ms", "10s"));
         Some(Policy { model: model?, files: files?, watch: watch?, timeout: timeout? })
+    }
+
+    pub(super) fn verify(&mut self, words: &Field<file::Verify>, root: &Spot) -> Option<Verify> {
+        let (words, _) = section(words, root, "verify")?;
+        let enabled = self.value(&words.enabled, true, |enabled| Ok(*enabled));
+        let pause = self.value(&words.pause, Duration::from_secs(3600), duration("1s", "30d"));
+        let rate = self.value(&words.rate, 5_000, number(1, 10_000_000));
+        let on_mismatch = self.value(&words.on_mismatch, OnMismatch::Alert, |text| {
+            choice(text, &[("alert", OnMismatch::Alert), ("stop", OnMismatch::Stop)])
+        });
+        Some(Verify { enabled: enabled?, pause: pause?, rate: rate?, on_mismatch: on_mismatch? })
     }
 
     pub(super) fn logging(&mut self, words: &Field<file::Logging>, root: &Spot) -> Option<Logging> {

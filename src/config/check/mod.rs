@@ -61,6 +61,7 @@ impl Check {
         let issuers = self.issuers(&words.issuer);
         let services = self.services(&words.service, root);
         let limits = self.limits(&words.limits, root);
+        let verify = self.verify(&words.verify, root);
         let logging = self.logging(&words.logging, root);
         Some(Settings {
             server: server?,
@@ -72,6 +73,7 @@ impl Check {
             issuers: issuers?,
             services: services?,
             limits: limits?,
+            verify: verify?,
             logging: logging?,
             files: std::mem::take(&mut self.files),
             dir: self.dir.clone(),
@@ -144,6 +146,19 @@ impl Check {
             }
         }
         (out.len() == items.len()).then_some(out)
+    }
+
+    /// As [`Check::texts`], of a list that may be missing, which is an empty one.
+    fn list<U: PartialEq>(
+        &mut self,
+        field: &Field<Vec<Said<String>>>,
+        read: impl Fn(&str) -> Result<U, Fault>,
+    ) -> Option<Vec<U>> {
+        match field {
+            Field::Absent => Some(Vec::new()),
+            Field::Broken => None,
+            Field::Said(said) => self.texts(&said.word, read),
+        }
     }
 
     /// As [`Check::texts`], of a list that must be there and hold something.

@@ -55,6 +55,17 @@ pub(super) fn size(least: &'static str, most: &'static str) -> impl Fn(&Amount) 
     }
 }
 
+/// As [`size`], or `unlimited`.
+pub(super) fn limit(
+    least: &'static str,
+    most: &'static str,
+) -> impl Fn(&Amount) -> Result<Option<u64>, Fault> {
+    move |amount| match amount {
+        Amount::Text(text) if text == "unlimited" => Ok(None),
+        amount => size(least, most)(amount).map(Some),
+    }
+}
+
 fn parse_size(text: &str) -> Option<u64> {
     let (number, unit) = split_unit(text)?;
     let bytes: u64 = match unit {

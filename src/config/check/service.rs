@@ -7,10 +7,11 @@ use http::{HeaderName, Method};
 use super::super::error::Fault;
 use super::super::file;
 use super::super::settings::{Cors, CorsOrigins, Holds, Service, Timeouts, Upstream};
-use super::super::word::{Amount, Field, Said, Spot};
-use super::scalar::{authority, choice, duration, name, size};
+use super::super::word::{Field, Said, Spot};
+use super::scalar::{authority, choice, duration, limit, name, network};
 use super::{Check, section};
 use crate::access::path::{Reading, Tolerance};
+use crate::access::recording::{Detail, HealthChecks, Recording, Redaction};
 use crate::access::route::{HostPattern, Preflights, Route};
 
 impl Check {
@@ -42,13 +43,11 @@ impl Check {
         }
         let forward_authorization = self.value(&words.forward_authorization, false, |forward| Ok(*forward));
         let timeouts = self.timeouts(&words.timeouts, spot);
-        let max_body = self.value(&words.max_body, Some(10 << 20), |amount| match amount {
-            Amount::Text(text) if text == "unlimited" => Ok(None),
-            amount => size("0B", "1024GiB")(amount).map(Some),
-        });
+        let max_body = self.value(&words.max_body, Some(10 << 20), limit("0B", "1024GiB"));
+        let recording = self.recording(words, spot);
         let (preflights, cors) = cors?;
         Some(Service {
-            route: Route { preflights, ..route? },
+            route: Route { preflights, recording: recording?, ..route? },
             upstreams: upstreams?,
             ca_file: ca_file?,
             forward_authorization: forward_authorization?,
@@ -58,7 +57,7 @@ impl Check {
         })
     }
 
-    /// All of a route but who answers its preflights.
+    /// All of a route but who answers its preflights, and how its calls are recorded.
     fn route(&mut self, words: &file::Service, spot: &Spot, taken: &mut Taken) -> Option<Route> {
         let service =
             self.required(&words.name, spot.missing("name", "name = \"app\""), |text| match name(text)? {
@@ -69,13 +68,9 @@ impl Check {
         let hosts = self.some_texts(&words.hosts, spot.missing("hosts", write), host);
         let prefix = self.value(&words.path_prefix, "/".to_owned(), prefix);
         let rewrite = self.rewrite(words, prefix.as_deref());
-        let tolerance = match &words.allow {
-            Field::Absent => Some(Tolerance::default()),
-            Field::Broken => None,
-            Field::Said(said) => self
-                .texts(&said.word, tolerance)
-                .map(|all| all.into_iter().fold(Tolerance::default(), Tolerance::with)),
-        };
+        let tolerance = self
+            .list(&words.allow, tolerance)
+            .map(|all| all.into_iter().fold(Tolerance::default(), Tolerance::with));
         if let (Some(hosts), Some(prefix)) = (&hosts, &prefix) {
             let label = words.name.said().map_or(spot.key.as_str(), |name| name.word.as_str());
             let items = words.hosts.said().map(|said| said.word.as_slice()).unwrap_or_default();
@@ -92,6 +87,7 @@ impl Check {
             rewrite: rewrite?,
             tolerance: tolerance?,
             preflights: Preflights::Off,
+            recording: Recording::default(),
         })
     }
 
@@ -107,6 +103,46 @@ impl Check {
         let to = if strip { Some("/".to_owned()) } else { rewrite };
         // A rewrite of a prefix into itself says nothing.
         Some(to.filter(|to| Some(to.as_str()) != of))
+    }
+
+    fn recording(&mut self, words: &file::Service, spot: &Spot) -> Option<Recording> {
+        let (records, _) = section(&words.records, spot, "records")?;
+        let detail = self.value(&records.detail, Detail::Standard, |text| {
+            use Detail as D;
+            choice(text, &[("minimal", D::Minimal), ("standard", D::Standard), ("full", D::Full)])
+        });
+        let outcomes = self.value(&records.outcomes, true, |outcomes| Ok(*outcomes));
+        let collapse = self.value(&records.collapse, true, |collapse| Ok(*collapse));
+        let health_checks = match &words.health_checks {
+            Field::Absent => Some(None),
+            _ => self.health_checks(&words.health_checks, spot).map(Some),
+        };
+        let redact = self.list(&words.redact, |text| {
+            Redaction::read(text).ok_or_else(|| Fault::Redaction { found: text.to_owned() })
+        });
+        Some(Recording {
+            detail: detail?,
+            outcomes: outcomes?,
+            collapse: collapse?,
+            health_checks: health_checks?,
+            redact: redact?,
+        })
+    }
+
+    fn health_checks(&mut self, words: &Field<file::HealthChecks>, spot: &Spot) -> Option<HealthChecks> {
+        let (words, spot) = section(words, spot, "health_checks")?;
+        let networks = self.some_texts(
+            &words.networks,
+            spot.missing("networks", "networks = [\"10.0.0.0/8\"]"),
+            network,
+        );
+        let paths = self.some_texts(&words.paths, spot.missing("paths", "paths = [\"/healthz\"]"), path);
+        let user_agents = self.list(&words.user_agents, |text| match text.find('*') {
+            _ if text.is_empty() => Err(Fault::Empty { write: "a name like \"kube-probe/*\"" }),
+            Some(at) if at + 1 != text.len() => Err(Fault::UserAgent { found: text.to_owned() }),
+            _ => Ok(text.to_owned()),
+        });
+        Some(HealthChecks { networks: networks?, paths: paths?, user_agents: user_agents? })
     }
 
     fn timeouts(&mut self, words: &Field<file::Timeouts>, spot: &Spot) -> Option<Timeouts> {
@@ -158,13 +194,9 @@ impl Check {
             Field::Absent => Some(vec![Method::GET, Method::HEAD, Method::POST]),
             _ => self.some_texts(&words.methods, spot.missing("methods", "methods = [\"GET\"]"), method),
         };
-        let headers = match &words.headers {
-            Field::Absent => Some(Vec::new()),
-            Field::Broken => None,
-            Field::Said(said) => self.texts(&said.word, |text| {
-                HeaderName::try_from(text).map_err(|_| Fault::Header { found: text.to_owned() })
-            }),
-        };
+        let headers = self.list(&words.headers, |text| {
+            HeaderName::try_from(text).map_err(|_| Fault::Header { found: text.to_owned() })
+        });
         let max_age = self.value(&words.max_age, Duration::from_secs(600), |text| {
             let age = duration("0s", "24h")(text)?;
             if age.subsec_nanos() == 0 {
@@ -233,6 +265,16 @@ fn host(text: &str) -> Result<HostPattern, Fault> {
         return Err(fault());
     }
     Ok(HostPattern::read(&format!("{star}{name}")))
+}
+
+/// A path in canonical form.
+fn path(text: &str) -> Result<String, Fault> {
+    let reading = Reading::of(text).and_then(|reading| reading.under(Tolerance::default()));
+    let path = reading.map_err(|why| Fault::Path { found: text.to_owned(), why })?;
+    if path.as_str() == text {
+        return Ok(text.to_owned());
+    }
+    Err(Fault::PrefixForm { found: text.to_owned(), canonical: path.as_str().to_owned() })
 }
 
 /// A prefix in canonical form, as paths are: no slash at the end but `/` itself.

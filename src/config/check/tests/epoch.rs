@@ -27,6 +27,8 @@ durability = "fsync"
 timeout = "5s"
 queue = 5
 memory = { write_buffer = "64MiB", block_cache = "32MiB" }
+mark_file = "gate.mark"
+disk = { low = "2GiB", reserve = "100MiB" }
 [policy]
 model = "model.conf"
 files = ["one.csv", "two.csv"]
@@ -61,6 +63,9 @@ allow = ["semicolon", "encoded_slash"]
 cors = { mode = "answer", origins = ["https://a", "https://b"], methods = ["GET", "PUT"], headers = ["x-a", "x-b"], max_age = "10m", credentials = false }
 timeouts = { connect = "5s", head = "30s", idle = "60s" }
 max_body = "10MiB"
+records = { detail = "full", outcomes = true, collapse = true }
+health_checks = { networks = ["10.1.0.0/16", "10.2.0.0/16"], paths = ["/healthz", "/readyz"], user_agents = ["probe/*", "check"] }
+redact = ["/invite/{}", "/reset/{}/**"]
 [[service]]
 name = "other"
 hosts = ["*"]
@@ -74,6 +79,12 @@ target_bytes = "8KiB"
 header_timeout = "10s"
 idle_timeout = "75s"
 h2_streams = 128
+denial_bytes = "20KiB"
+[verify]
+enabled = true
+pause = "3h"
+rate = 777
+on_mismatch = "alert"
 [logging]
 level = "info"
 format = "text"
@@ -101,6 +112,10 @@ const CHANGES: &[(&str, &str)] = &[
     ("queue = 5", "queue = 6"),
     ("64MiB", "65MiB"),
     ("\"32MiB\"", "\"33MiB\""),
+    ("gate.mark", "gate2.mark"),
+    ("mark_file = \"gate.mark\"\n", ""),
+    ("2GiB", "3GiB"),
+    ("100MiB", "101MiB"),
     ("model.conf", "model2.conf"),
     ("[\"one.csv\", \"two.csv\"]", "[\"two.csv\", \"one.csv\"]"),
     ("watch = true", "watch = false"),
@@ -153,6 +168,14 @@ const CHANGES: &[(&str, &str)] = &[
     ("idle = \"60s\"", "idle = \"61s\""),
     ("\"10MiB\"", "\"11MiB\""),
     ("\"10MiB\"", "\"unlimited\""),
+    ("detail = \"full\"", "detail = \"minimal\""),
+    ("detail = \"full\"", "detail = \"standard\""),
+    ("outcomes = true", "outcomes = false"),
+    ("collapse = true", "collapse = false"),
+    ("10.2.0.0/16", "10.3.0.0/16"),
+    ("\"/readyz\"", "\"/livez\""),
+    ("\"check\"", "\"checker\""),
+    ("/reset/{}/**", "/reset/{}"),
     ("name = \"other\"\nhosts = [\"*\"]", "name = \"other\"\ncors = { mode = \"forward\" }\nhosts = [\"*\"]"),
     ("10000", "10001"),
     ("4096", "4097"),
@@ -162,6 +185,12 @@ const CHANGES: &[(&str, &str)] = &[
     ("header_timeout = \"10s\"", "header_timeout = \"11s\""),
     ("75s", "76s"),
     ("h2_streams = 128", "h2_streams = 129"),
+    ("20KiB", "21KiB"),
+    ("\"20KiB\"", "\"unlimited\""),
+    ("enabled = true", "enabled = false"),
+    ("\"3h\"", "\"4h\""),
+    ("rate = 777", "rate = 778"),
+    ("\"alert\"", "\"stop\""),
     ("\"info\"", "\"warn\""),
     ("\"text\"", "\"json\""),
 ];
@@ -232,7 +261,7 @@ fn a_change_without_meaning_keeps_the_epoch() {
 fn the_canonical_form_is_frozen() {
     // Records name epochs for ever, so a change of this form is a change of version.
     insta::assert_snapshot!(canonical(&good(&format!("{LEAST}{ISSUER}"))), @r#"
-    portcullis config v1
+    portcullis config v2
     [server]
     listen = 127.0.0.1:8080
     workers = 0
@@ -251,6 +280,8 @@ fn the_canonical_form_is_frozen() {
     queue = 4096
     write_buffer = 67108864
     block_cache = 33554432
+    disk.low = 1073741824
+    disk.reserve = 67108864
     [policy]
     model = "model.conf"
     file = "policy.csv"
@@ -283,6 +314,9 @@ fn the_canonical_form_is_frozen() {
     timeouts.head = 30000
     timeouts.idle = 60000
     max_body = 10485760
+    records.detail = standard
+    records.outcomes = true
+    records.collapse = true
     [limits]
     connections = 10000
     in_flight = 4096
@@ -292,6 +326,12 @@ fn the_canonical_form_is_frozen() {
     header_timeout = 10000
     idle_timeout = 75000
     h2_streams = 128
+    denial_bytes = 65536
+    [verify]
+    enabled = true
+    pause = 3600000
+    rate = 5000
+    on_mismatch = alert
     [logging]
     level = info
     format = text
@@ -317,6 +357,9 @@ fn listeners_origin_key_and_log_need_a_restart_and_nothing_else_does() {
             "\"5s\"\nqueue" => &["log.timeout"],
             "queue = 5" => &["log.queue"],
             "64MiB" | "\"32MiB\"" => &["log.memory"],
+            "gate.mark" | "mark_file = \"gate.mark\"\n" => &["log.mark_file"],
+            "2GiB" | "100MiB" => &["log.disk"],
+            "enabled = true" | "\"3h\"" | "rate = 777" | "\"alert\"" => &["verify"],
             "\"info\"" | "\"text\"" => &["logging"],
             _ => &[],
         };

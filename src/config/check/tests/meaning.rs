@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use super::{ISSUER, LEAST, good, with};
+use super::{ISSUER, LEAST, faults, good, message, with};
 use crate::access::route::HostPattern;
 use crate::config::settings::{Algorithm, CorsOrigins, Durability, KeySource, Upstream};
 
@@ -88,4 +88,21 @@ fn plain_http_keys_come_from_loopback_or_by_leave() {
     let settings = good(&format!("{LEAST}{}", ISSUER.replace("jwks_file = \"keys.json\"", dotted)));
     assert_eq!(settings.issuers[0].roles_claim, ["https://x.com/y", "z"]);
     assert_eq!(settings.issuers[0].subject_claim, ["a", "b"]);
+}
+
+#[test]
+fn a_mark_outlives_the_log_and_the_alarm_comes_before_the_stop() {
+    let log = |line: &str| message(&faults(&LEAST.replacen("[policy]", &format!("{line}\n[policy]"), 1)));
+    for inside in ["log/mark", "./log/../log/mark", "log"] {
+        assert_eq!(
+            log(&format!("mark_file = {inside:?}")),
+            "log.mark_file: lies within `log.dir`; write a file outside it, best on another disk, so that a log cut or \
+             replaced can be told"
+        );
+    }
+    assert_eq!(
+        log("disk = { low = \"32MiB\" }"),
+        "log.disk.low: 33554432 bytes is less than the 67108864 of `reserve`; write more, so that the alarm comes \
+         before the stop"
+    );
 }

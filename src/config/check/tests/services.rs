@@ -164,3 +164,42 @@ fn cors_is_answered_for_listed_origins_only() {
         "service[0].cors.max_age: \"1500ms\" has parts of a second; write whole seconds"
     );
 }
+
+#[test]
+fn what_records_leave_out_is_read_whole_or_refused() {
+    for bad in ["", "/", "/a", "a/{}", "/a{}", "/a/*/{}", "/**"] {
+        assert_eq!(
+            fault_after(&format!("redact = [{bad:?}]")),
+            format!(
+                "service[0].redact[0]: {bad:?} is not a pattern; write whole segments, `{{}}` for those that are \
+                 secrets, like \"/invite/{{}}/accept\" or \"/reset/{{}}/**\""
+            )
+        );
+    }
+    let service = good(&format!("{LEAST}redact = [\"/invite/{{}}/accept\"]")).services.remove(0);
+    assert_eq!(service.route.recording.redact[0].to_string(), "/invite/{}/accept");
+    assert_eq!(
+        fault_after("records = { detail = \"most\" }"),
+        "service[0].records.detail: \"most\" is none of `minimal`, `standard`, `full`; write one of those"
+    );
+}
+
+#[test]
+fn a_health_check_comes_from_somewhere_and_asks_for_something() {
+    assert_eq!(
+        fault_after("health_checks = { paths = [\"/healthz\"] }"),
+        "service[0].health_checks.networks: missing; write networks = [\"10.0.0.0/8\"]"
+    );
+    assert_eq!(
+        fault_after("health_checks = { networks = [\"10.0.0.0/8\"], paths = [] }"),
+        "service[0].health_checks.paths: is empty; write paths = [\"/healthz\"]"
+    );
+    let with = |more: &str| {
+        fault_after(&format!("health_checks = {{ networks = [\"::1\"], paths = [\"/healthz\"], {more} }}"))
+    };
+    assert_eq!(
+        with("user_agents = [\"*probe\"]"),
+        "service[0].health_checks.user_agents[0]: \"*probe\" has a `*` before its end; write the beginning of the \
+         agent's name, like \"kube-probe/*\""
+    );
+}

@@ -43,9 +43,17 @@ fn uncommented(examples: bool) -> String {
                 key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b == b'2')
             });
         let is_example = in_example
-            || ["tls =", "ca_file =", "rewrite_prefix =", "cors = { mode = \"answer\""]
-                .iter()
-                .any(|k| bare.starts_with(k));
+            || [
+                "tls =",
+                "ca_file =",
+                "rewrite_prefix =",
+                "cors = { mode = \"answer\"",
+                "mark_file =",
+                "health_checks =",
+                "redact =",
+            ]
+            .iter()
+            .any(|k| bare.starts_with(k));
         let taken = if examples {
             !bare.starts_with("strip_prefix") && !bare.contains("\"off\" }")
         } else {
