@@ -8,6 +8,7 @@
 //! | 2 | [`checkpoint`] | the signed statement of origin, size and root; its keys |
 //! | 2 | [`verify`] | reads a log from its first record and names the first that does not hold |
 //! | 3 | [`storage`], [`rocks`] | what the log asks of a store; the store in RocksDB |
+//! | 3 | [`lent`] | a store that can be called back from all who hold it |
 //! | 3 | [`marker`] | the mark, outside the log, that an origin has been used |
 //! | 3 | [`journal`] | decisions go in, permits and denials come out |
 //! | 3 | [`query`] | questions to the log |
@@ -22,6 +23,7 @@
 pub mod checkpoint;
 pub mod hash;
 pub mod journal;
+pub mod lent;
 pub mod marker;
 pub mod merkle;
 pub mod query;

@@ -57,10 +57,16 @@ pub enum OpenError {
     #[error("{0} holds a log already; a log is created once and never over another")]
     Present(PathBuf),
     /// Another process has it open.
-    #[error("the log in {path} is in use by another process: one log has one writer ({source})")]
+    #[error(
+        "the log in {path} is in use by another process{}: one log has one writer, and each replica an origin and a log \
+         of its own ({source})",
+        .pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+    )]
     Locked {
         /// The log's directory.
         path: PathBuf,
+        /// The process that has it, if that can be seen from here.
+        pid: Option<i32>,
         /// RocksDB's word.
         source: rocksdb::Error,
     },
@@ -125,9 +131,10 @@ impl RocksStore {
         let db = DB::open_cf_descriptors(&database_options(options), dir, families(options)).map_err(
             |source| {
                 let path = dir.to_owned();
-                // RocksDB has no code of its own for a held lock; it says so in an IO error.
-                if source.to_string().contains("lock") {
-                    OpenError::Locked { path, source }
+                let text = source.to_string();
+                if is_locked(source.kind(), &text) {
+                    let here = text.contains("current process");
+                    OpenError::Locked { pid: if here { None } else { holder(&path) }, path, source }
                 } else {
                     OpenError::Engine { path, source }
                 }
@@ -336,6 +343,25 @@ fn families(options: RocksOptions) -> Vec<ColumnFamilyDescriptor> {
     ]
 }
 
+/// Whether an error of RocksDB says that another has the lock. It has no code of its own for that; it is an IO error
+/// whose text begins so (`LockFile` in its `env/fs_posix.cc`). Other texts that speak of locks and blocks are not this.
+fn is_locked(kind: rocksdb::ErrorKind, text: &str) -> bool {
+    let by_another = text.starts_with("IO error: While lock file: ")
+        && ["Resource temporarily unavailable", "Permission denied"].iter().any(|why| text.ends_with(why));
+    let by_this_process = text.starts_with("IO error: lock hold by current process, ");
+    kind == rocksdb::ErrorKind::IOError && (by_another || by_this_process)
+}
+
+/// The process that holds the lock of the store in `dir`, unless it is this one. Not to be called while this process
+/// has the store open: closing the file would give up its lock.
+fn holder(dir: &Path) -> Option<i32> {
+    use rustix::process::{Flock, FlockType, Pid, fcntl_getlk};
+    let file = std::fs::OpenOptions::new().write(true).open(dir.join("LOCK")).ok()?;
+    let lock = fcntl_getlk(&file, &Flock::from(FlockType::WriteLock)).ok()??;
+    // Another namespace's process has no number here.
+    lock.pid.map(Pid::as_raw_pid).filter(|pid| *pid > 0)
+}
+
 /// Makes `dir` and its parents, open to this user only.
 fn private_dir(dir: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
@@ -374,3 +400,44 @@ const VKEY_KEY: &str = "vkey";
 const LATEST_KEY: &str = "latest";
 const TIP_KEY: &str = "tip";
 const FORMAT: &[u8] = b"1";
+
+#[cfg(test)]
+mod tests {
+    use rocksdb::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn only_a_held_lock_is_taken_for_one() {
+        let held = [
+            "IO error: While lock file: /var/log/LOCK: Resource temporarily unavailable",
+            "IO error: lock hold by current process, acquire time 1 acquiring thread 2: /log/LOCK: No locks available",
+        ];
+        for text in held {
+            assert!(is_locked(ErrorKind::IOError, text), "{text}");
+        }
+        for (kind, text) in [
+            (ErrorKind::Corruption, "Corruption: block checksum mismatch: stored = 1, computed = 2, in /log/1.sst"),
+            (ErrorKind::IOError, "IO error: While open a file for lock: /log/LOCK: Permission denied"),
+            (ErrorKind::IOError, "IO error: While lock file: /log/LOCK: No locks available"),
+            (ErrorKind::IOError, "IO error: While open a file for random read: /block/1.sst: Input/output error"),
+            (ErrorKind::Corruption, "Corruption: IO error: While lock file: Resource temporarily unavailable"),
+        ] {
+            assert!(!is_locked(kind, text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_store_that_is_open_is_locked_and_one_that_is_damaged_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("block-lock");
+        let identity = LogIdentity { origin: "gate.example/1".into(), vkey: "v".into() };
+        let store = RocksStore::create(&dir, &identity, RocksOptions::default()).unwrap();
+        let second = RocksStore::open(&dir, RocksOptions::default());
+        assert!(matches!(second, Err(OpenError::Locked { pid: None, .. })));
+        drop(store);
+        std::fs::write(dir.join("CURRENT"), "no manifest").unwrap();
+        let damaged = RocksStore::open(&dir, RocksOptions::default());
+        assert!(matches!(damaged, Err(OpenError::Engine { .. })));
+    }
+}

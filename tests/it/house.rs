@@ -18,6 +18,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("audit::journal", 3),
     ("audit::query", 3),
     ("audit::marker", 3),
+    ("audit::lent", 3),
     ("authn", 3),
     ("policy", 3),
     ("config", 3),
@@ -40,6 +41,7 @@ const SIBLINGS: &[(&str, &str)] = &[
     ("audit::journal", "audit::storage"),
     ("audit::query", "audit::storage"),
     ("audit::marker", "audit::storage"),
+    ("audit::lent", "audit::storage"),
     // Commands run what the app puts together.
     ("cli", "app"),
     ("main", "cli"),
