@@ -252,12 +252,16 @@ impl Store for RocksStore {
     fn kept_checkpoints(&self) -> Result<Vec<(u64, String)>, StoreError> {
         self.db
             .iterator_cf(self.family(CHECKPOINTS)?, IteratorMode::Start)
-            .map(|entry| {
-                let (key, note) = entry?;
-                let note =
-                    String::from_utf8(note.into_vec()).map_err(|_| StoreError::Malformed("checkpoint"))?;
-                Ok((index_of(&key)?, note))
-            })
+            .map(kept)
+            .collect()
+    }
+
+    fn kept_checkpoints_from(&self, from: u64, most: usize) -> Result<Vec<(u64, String)>, StoreError> {
+        let start = from.to_be_bytes();
+        self.db
+            .iterator_cf(self.family(CHECKPOINTS)?, IteratorMode::From(&start, Direction::Forward))
+            .take(most)
+            .map(kept)
             .collect()
     }
 
@@ -272,6 +276,13 @@ impl Store for RocksStore {
         let value = self.db.get_cf(self.family(NODES)?, node_key(id))?;
         value.map(|bytes| hash_of(bytes, "node")).transpose()
     }
+}
+
+/// A kept checkpoint: its size, and the note.
+fn kept(entry: Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>) -> Result<(u64, String), StoreError> {
+    let (key, note) = entry?;
+    let note = String::from_utf8(note.into_vec()).map_err(|_| StoreError::Malformed("checkpoint"))?;
+    Ok((index_of(&key)?, note))
 }
 
 fn index_of(key: &[u8]) -> Result<u64, StoreError> {

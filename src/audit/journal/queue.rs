@@ -40,6 +40,8 @@ pub enum Refused {
     Full,
     /// A commit failed.
     Failed,
+    /// Decisions are refused for good, though no commit failed.
+    Stopped,
     /// It was closed.
     Closed,
 }
@@ -61,6 +63,8 @@ struct State {
     /// When the oldest waiting outcome came, if any waits.
     outcome_since: Option<Instant>,
     stage: Stage,
+    /// Whether decisions are refused for good; events and outcomes are not.
+    stopped: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,8 +77,14 @@ enum Stage {
 impl Queue {
     /// A queue for at most `limit` decisions.
     pub fn new(limit: usize) -> Self {
-        let state =
-            State { waiting: Vec::new(), urgent: 0, bytes: 0, outcome_since: None, stage: Stage::Open };
+        let state = State {
+            waiting: Vec::new(),
+            urgent: 0,
+            bytes: 0,
+            outcome_since: None,
+            stage: Stage::Open,
+            stopped: false,
+        };
         Self { state: Mutex::new(state), ready: Condvar::new(), limit }
     }
 
@@ -83,6 +93,9 @@ impl Queue {
     /// # Errors
     /// [`Refused`]: it was not submitted.
     pub fn decision(&self, submission: Submission) -> Result<(), Refused> {
+        if self.lock().stopped {
+            return Err(Refused::Stopped);
+        }
         self.urgent(submission, self.limit)
     }
 
@@ -176,6 +189,17 @@ impl Queue {
         state.urgent = 0;
         state.bytes = 0;
         state.outcome_since = None;
+    }
+
+    /// Takes no more decisions, for good. What waits is committed; so are events, and the outcomes of allows that are
+    /// open.
+    pub fn stop(&self) {
+        self.lock().stopped = true;
+    }
+
+    /// Whether [`Queue::stop`] was called.
+    pub fn is_stopped(&self) -> bool {
+        self.lock().stopped
     }
 
     /// Whether [`Queue::fail`] was called.
