@@ -33,4 +33,6 @@ pub mod query;
 pub mod record;
 pub mod rocks;
 pub mod storage;
+#[cfg(test)]
+mod testing;
 pub mod verify;

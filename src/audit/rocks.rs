@@ -250,10 +250,7 @@ impl Store for RocksStore {
     }
 
     fn kept_checkpoints(&self) -> Result<Vec<(u64, String)>, StoreError> {
-        self.db
-            .iterator_cf(self.family(CHECKPOINTS)?, IteratorMode::Start)
-            .map(kept)
-            .collect()
+        self.kept_checkpoints_from(0, usize::MAX)
     }
 
     fn kept_checkpoints_from(&self, from: u64, most: usize) -> Result<Vec<(u64, String)>, StoreError> {
@@ -261,7 +258,12 @@ impl Store for RocksStore {
         self.db
             .iterator_cf(self.family(CHECKPOINTS)?, IteratorMode::From(&start, Direction::Forward))
             .take(most)
-            .map(kept)
+            .map(|entry| {
+                let (key, note) = entry?;
+                let note =
+                    String::from_utf8(note.into_vec()).map_err(|_| StoreError::Malformed("checkpoint"))?;
+                Ok((index_of(&key)?, note))
+            })
             .collect()
     }
 
@@ -276,13 +278,6 @@ impl Store for RocksStore {
         let value = self.db.get_cf(self.family(NODES)?, node_key(id))?;
         value.map(|bytes| hash_of(bytes, "node")).transpose()
     }
-}
-
-/// A kept checkpoint: its size, and the note.
-fn kept(entry: Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>) -> Result<(u64, String), StoreError> {
-    let (key, note) = entry?;
-    let note = String::from_utf8(note.into_vec()).map_err(|_| StoreError::Malformed("checkpoint"))?;
-    Ok((index_of(&key)?, note))
 }
 
 fn index_of(key: &[u8]) -> Result<u64, StoreError> {

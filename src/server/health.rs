@@ -58,7 +58,8 @@ async fn ready(State(health): State<Health>) -> Response {
     let (log_failed, draining) = (health.journal.has_failed(), health.drain.has_begun());
     let log_stopped = health.journal.is_stopped();
     let ready = !log_failed && !log_stopped && !draining;
-    let (mark, verification) = (health.mark.as_ref().map(|mark| mark.standing()), health.verification.standing());
+    let (mark, verification) =
+        (health.mark.as_ref().map(|mark| mark.standing()), health.verification.standing());
     let body = json!({
         "ready": ready,
         "draining": draining,

@@ -239,7 +239,8 @@ impl MarkFile {
     /// Why it could not be; the old or the new mark is there then.
     pub fn write(&self, note: &str) -> std::io::Result<()> {
         let partial = beside(&self.0, "partial");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&partial)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&partial)?;
         file.write_all(note.as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&partial, &self.0)?;
@@ -265,8 +266,7 @@ impl MarkFile {
     }
 
     fn checked(&self, note: &[u8], key: &VerifierKey) -> Result<Checkpoint, MarkError> {
-        Checkpoint::open(note, key)
-            .map_err(|source| MarkError::NotOurs { path: self.0.clone(), source })
+        Checkpoint::open(note, key).map_err(|source| MarkError::NotOurs { path: self.0.clone(), source })
     }
 
     fn io(&self, source: std::io::Error) -> MarkError {

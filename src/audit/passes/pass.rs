@@ -124,14 +124,14 @@ impl<'a> Pass<'a> {
         end: u64,
     ) -> Result<ControlFlow<Failure>, StoreError> {
         let mut fault = None;
-        self.store.scan(Walk::Up(verifier.next_index()), &mut |index, bytes| {
-            match verifier.feed(index, bytes) {
-                Ok(()) if verifier.next_index() < end => ControlFlow::Continue(()),
-                Ok(()) => ControlFlow::Break(()),
-                Err(found) => {
-                    fault = Some(found);
-                    ControlFlow::Break(())
-                }
+        self.store.scan(Walk::Up(verifier.next_index()), &mut |index, bytes| match verifier
+            .feed(index, bytes)
+        {
+            Ok(()) if verifier.next_index() < end => ControlFlow::Continue(()),
+            Ok(()) => ControlFlow::Break(()),
+            Err(found) => {
+                fault = Some(found);
+                ControlFlow::Break(())
             }
         })?;
         Ok(fault.map_or(ControlFlow::Continue(()), |fault| ControlFlow::Break(fault.into())))
