@@ -9,6 +9,7 @@ use portcullis::audit::checkpoint::{Checkpoint, VerifierKey};
 use portcullis::audit::rocks::RocksStore;
 use portcullis::audit::storage::Store;
 
+use crate::support::faulty::Fault;
 use crate::support::{Act, Gate, Setup, Site, Upstream, until};
 
 /// A gate's directory whose log has a mark, on a disk of its own.
@@ -96,6 +97,33 @@ fn the_mark_is_there_from_the_first_record_on_and_follows_the_log() {
     assert!(is_marked(&site), "it covers the last record, too");
     assert_eq!(mark(&site).size(), site.verify());
     site.start().stop();
+}
+
+#[test]
+fn the_mark_never_covers_what_is_not_durable_yet() {
+    let upstream = Upstream::start(Act::Answer);
+    let gate = marked_site(&upstream).start_here();
+    assert_eq!(gate.client().get("/public/x", None).status, 200);
+    until("the mark to have settled", || {
+        let settled = is_marked(&gate);
+        settled && gate.store.commits() > 2
+    });
+    let before = std::fs::read(mark_file(&gate)).unwrap();
+    gate.store.set(Fault::Block);
+    std::thread::scope(|scope| {
+        let client = gate.client();
+        let call = scope.spawn(move || client.get("/public/y", None).status);
+        gate.store.wait_blocked();
+        // It is looked after though the log stands still: that it is there again shows that it was.
+        std::fs::remove_file(mark_file(&gate)).unwrap();
+        until("the mark to be there again", || mark_file(&gate).exists());
+        assert_eq!(std::fs::read(mark_file(&gate)).unwrap(), before);
+        gate.store.set(Fault::None);
+        // It may have waited for too long; what counts is the mark.
+        call.join().unwrap();
+    });
+    until("the mark to follow", || is_marked(&gate) && std::fs::read(mark_file(&gate)).unwrap() != before);
+    gate.stop().verify();
 }
 
 #[test]
