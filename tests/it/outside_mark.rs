@@ -103,11 +103,9 @@ fn the_mark_is_there_from_the_first_record_on_and_follows_the_log() {
 fn the_mark_never_covers_what_is_not_durable_yet() {
     let upstream = Upstream::start(Act::Answer);
     let gate = marked_site(&upstream).start_here();
-    assert_eq!(gate.client().get("/public/x", None).status, 200);
-    until("the mark to have settled", || {
-        let settled = is_marked(&gate);
-        settled && gate.store.commits() > 2
-    });
+    let answer = gate.client().get("/public/x", None);
+    gate.outcome_of(answer.record());
+    until("the mark to have settled", || is_marked(&gate));
     let before = std::fs::read(mark_file(&gate)).unwrap();
     gate.store.set(Fault::Block);
     std::thread::scope(|scope| {
