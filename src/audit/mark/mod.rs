@@ -20,7 +20,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::checkpoint::{Checkpoint, CheckpointError, VerifierKey};
 use super::merkle::Frontier;
@@ -187,13 +187,24 @@ impl MarkFile {
         Ok(Taken { file: self, lock })
     }
 
-    /// Locks the mark.
+    /// Locks the mark. One that is held is asked for again for a moment: who holds it may be about to end.
     ///
     /// # Errors
-    /// [`MarkError::Kept`] if another process has; [`MarkError::Io`].
+    /// [`MarkError::Kept`] if another process has it; [`MarkError::Io`].
     pub fn lock(&self) -> Result<Lock, MarkError> {
         let file = self.clone();
-        in_time(move || file.lock_now()).map_err(|source| self.not_locked(source))
+        let locked = in_time(move || {
+            let began = Instant::now();
+            loop {
+                match file.lock_now() {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock && began.elapsed() < MOMENT => {
+                        std::thread::park_timeout(MOMENT / 20);
+                    }
+                    locked => return locked,
+                }
+            }
+        });
+        locked.map_err(|source| self.not_locked(source))
     }
 
     /// Makes the mark of a log that is not served: of a new one, of one that had none, or of one that has grown since
@@ -311,6 +322,9 @@ fn beside(mark: &Path, extension: &str) -> PathBuf {
 
 /// How long the mark's disk may take to answer while the gate starts.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a process that ends may hold on to a mark.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// More than any checkpoint with its signatures.
 const MAX_BYTES: u64 = 64 << 10;
