@@ -3,6 +3,7 @@
 //! Decisions and events wake the writer; outcomes do not. They ride with the next decision, or go once they have
 //! waited [`OUTCOME_WAIT`]: an outcome never costs a sync that a decision would have to stand behind.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,8 @@ pub struct Queue {
     state: Mutex<State>,
     ready: Condvar,
     limit: usize,
+    /// Whether decisions are refused for good; events and outcomes are not.
+    stopped: AtomicBool,
 }
 
 struct State {
@@ -63,8 +66,6 @@ struct State {
     /// When the oldest waiting outcome came, if any waits.
     outcome_since: Option<Instant>,
     stage: Stage,
-    /// Whether decisions are refused for good; events and outcomes are not.
-    stopped: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -77,15 +78,9 @@ enum Stage {
 impl Queue {
     /// A queue for at most `limit` decisions.
     pub fn new(limit: usize) -> Self {
-        let state = State {
-            waiting: Vec::new(),
-            urgent: 0,
-            bytes: 0,
-            outcome_since: None,
-            stage: Stage::Open,
-            stopped: false,
-        };
-        Self { state: Mutex::new(state), ready: Condvar::new(), limit }
+        let state =
+            State { waiting: Vec::new(), urgent: 0, bytes: 0, outcome_since: None, stage: Stage::Open };
+        Self { state: Mutex::new(state), ready: Condvar::new(), limit, stopped: AtomicBool::new(false) }
     }
 
     /// Submits a decision.
@@ -93,7 +88,7 @@ impl Queue {
     /// # Errors
     /// [`Refused`]: it was not submitted.
     pub fn decision(&self, submission: Submission) -> Result<(), Refused> {
-        if self.lock().stopped {
+        if self.is_stopped() {
             return Err(Refused::Stopped);
         }
         self.urgent(submission, self.limit)
@@ -194,12 +189,12 @@ impl Queue {
     /// Takes no more decisions, for good. What waits is committed; so are events, and the outcomes of allows that are
     /// open.
     pub fn stop(&self) {
-        self.lock().stopped = true;
+        self.stopped.store(true, Ordering::Release);
     }
 
     /// Whether [`Queue::stop`] was called.
     pub fn is_stopped(&self) -> bool {
-        self.lock().stopped
+        self.stopped.load(Ordering::Acquire)
     }
 
     /// Whether [`Queue::fail`] was called.

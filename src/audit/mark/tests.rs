@@ -239,3 +239,12 @@ fn a_disk_that_hangs_holds_up_nobody_and_counts_as_failed() {
     assert!(kept.keeper.finish().failed.is_some(), "nor is the end waited for");
     std::fs::write(place.file().path(), "").unwrap();
 }
+
+#[test]
+fn a_mark_whose_disk_hangs_at_the_start_is_refused_with_a_word() {
+    let (place, log) = (Place::new(), MemoryStore::of(3, "v"));
+    assert!(std::process::Command::new("mkfifo").arg(place.file().path()).status().unwrap().success());
+    let refused = take_up(&place, &log).unwrap_err().to_string();
+    assert!(refused.contains("does not answer"), "{refused}");
+    std::fs::write(place.file().path(), "").unwrap();
+}
