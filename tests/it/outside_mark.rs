@@ -196,6 +196,24 @@ fn a_log_set_back_to_a_snapshot_is_refused() {
 }
 
 #[test]
+fn a_disk_that_lost_what_it_had_acknowledged_is_found_out() {
+    let upstream = Upstream::start(Act::Answer);
+    let gate = marked_site(&upstream).start();
+    call(&gate, 10);
+    until("the mark", || is_marked(&gate));
+    let site = gate.kill();
+    let marked = mark(&site).size();
+    // The end of the write-ahead log never reached the disk, though every sync of it was said to be done.
+    let written = std::fs::read_dir(site.log_dir()).unwrap().map(|entry| entry.unwrap().path());
+    let newest = written.filter(|path| path.extension().is_some_and(|is| is == "log")).max().unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(newest).unwrap();
+    file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+    let left = site.verify();
+    assert!(left < marked, "by itself the log holds, {left} records of {marked}");
+    refused(&site, &[&format!("the log holds {left} records"), "its disk lost what it said it had written"]);
+}
+
+#[test]
 fn another_history_under_the_same_key_is_refused_though_it_is_longer() {
     let upstream = Upstream::start(Act::Answer);
     let site = marked_site(&upstream);
