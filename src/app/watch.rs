@@ -162,7 +162,7 @@ async fn tell_mark(status: Arc<keeper::Status>) {
         metrics::gauge!("portcullis_mark_failed").set(if standing.failed.is_some() { 1.0 } else { 0.0 });
         match (&standing.failed, failed) {
             (Some(fault), false) => {
-                tracing::error!(%fault, "the log's mark is not kept up to date; the gate serves on");
+                tracing::error!(%fault, "the log's mark is not kept up to date");
             }
             (None, true) => tracing::info!(size = standing.size, "the log's mark is kept up to date again"),
             _ => {}
