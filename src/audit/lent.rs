@@ -118,6 +118,10 @@ impl Store for LentStore {
         self.borrow()?.store.kept_checkpoints()
     }
 
+    fn kept_checkpoints_from(&self, from: u64, most: usize) -> Result<Vec<(u64, String)>, StoreError> {
+        self.borrow()?.store.kept_checkpoints_from(from, most)
+    }
+
     fn open_allows(&self) -> Result<Vec<u64>, StoreError> {
         self.borrow()?.store.open_allows()
     }

@@ -10,6 +10,8 @@
 //! | 3 | [`storage`], [`rocks`] | what the log asks of a store; the store in RocksDB |
 //! | 3 | [`lent`] | a store that can be called back from all who hold it |
 //! | 3 | [`marker`] | the mark, outside the log, that an origin has been used |
+//! | 3 | [`mark`] | the log's latest checkpoint, kept outside it |
+//! | 3 | [`passes`] | the whole log verified while it is in use, pass after pass |
 //! | 3 | [`journal`] | decisions go in, permits and denials come out |
 //! | 3 | [`query`] | questions to the log |
 //!
@@ -24,10 +26,15 @@ pub mod checkpoint;
 pub mod hash;
 pub mod journal;
 pub mod lent;
+pub mod mark;
 pub mod marker;
 pub mod merkle;
+
+pub mod passes;
 pub mod query;
 pub mod record;
 pub mod rocks;
 pub mod storage;
+#[cfg(test)]
+mod testing;
 pub mod verify;
