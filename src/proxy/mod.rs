@@ -5,6 +5,7 @@
 //! | this one | the path, on one screen |
 //! | [`live`] | the snapshot of configuration that a request sees |
 //! | [`gate`] | the decision |
+//! | [`deciding`] | calls that are not decided yet, counted |
 //! | [`forward`], [`upstream`] | carrying out what was allowed; kept connections |
 //! | [`headers`], [`body`], [`cors`] | what crosses, and how it is followed |
 //! | [`respond`] | the gate's own answers |
@@ -12,6 +13,7 @@
 
 pub mod body;
 pub mod cors;
+pub mod deciding;
 mod figures;
 pub mod forward;
 pub mod gate;
@@ -24,6 +26,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 
 use self::body::Body;
+use self::deciding::Deciding;
 use self::forward::Upstreams;
 use self::live::Live;
 use crate::access::{Attempt, Connection};
@@ -43,13 +46,14 @@ pub enum Face {
 pub struct Proxy {
     journal: Journal,
     upstreams: Upstreams,
+    deciding: Deciding,
     face: Face,
 }
 
 impl Proxy {
     /// A gate for the listeners of one face on one worker.
-    pub fn new(journal: Journal, face: Face) -> Self {
-        Self { journal, upstreams: Upstreams::default(), face }
+    pub fn new(journal: Journal, deciding: Deciding, face: Face) -> Self {
+        Self { journal, upstreams: Upstreams::default(), deciding, face }
     }
 
     /// One call by one snapshot, from its head to the head of its answer. `fresh` is a number no other call has.
@@ -60,6 +64,7 @@ impl Proxy {
         connection: &Connection,
         fresh: u128,
     ) -> Response<Body> {
+        let undecided = self.deciding.begin();
         let (head, body) = request.into_parts();
 
         let attempt = Attempt::read(&head, connection, &live.read_rules(self.face), fresh);
@@ -74,6 +79,7 @@ impl Proxy {
                 return respond::unrecorded(cause);
             }
         };
+        drop(undecided);
         match recorded {
             Recorded::Allow(permit) => {
                 let request = Request::from_parts(head, body);

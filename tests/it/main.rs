@@ -24,3 +24,4 @@ mod p6_watching_the_log_is_on_the_log;
 mod p7_nothing_acknowledged_is_lost;
 mod readme;
 mod reload;
+mod upgrade;

@@ -30,7 +30,7 @@ use http::HeaderValue;
 use tokio::sync::oneshot;
 
 use self::queue::{Effect, Queue, Refused, Submission};
-use self::reconcile::{ReconcileError, reconcile};
+use self::reconcile::{LogState, ReconcileError, reconcile};
 use self::writer::Writer;
 use super::checkpoint::SigningKey;
 use super::record::{
@@ -186,12 +186,45 @@ impl Journal {
                 .outcome(*index, Outcome::new(OutcomeResult::Unknown).body(*index, epochs, Duration::ZERO));
         }
         shared.published.set(state.frontier.size(), state.checkpoint.as_deref().unwrap_or_default());
-        let writer = Writer::new(store, key, clock, (state, epochs), journal.clone());
-        let thread = std::thread::Builder::new()
+        let thread = journal.start_writer(store, key, clock, (state, epochs))?;
+        Ok((journal, thread))
+    }
+
+    /// Takes the log in `store` up again after [`Journal::close`], as [`Journal::open`] does, for all clones of this
+    /// handle. Allows that were open when it was closed are closed as `unknown`, those of calls still going on here, too.
+    /// The writer must have ended.
+    ///
+    /// # Errors
+    /// [`ReconcileError`]; then the journal stays closed.
+    pub fn reopen(
+        &self,
+        store: Arc<dyn Store>,
+        key: SigningKey,
+        clock: Clock,
+        epochs: Epochs,
+    ) -> Result<JoinHandle<()>, ReconcileError> {
+        let state = reconcile(&*store, &key)?;
+        let size = state.frontier.size();
+        let unknown = |index: &u64| {
+            (*index, Outcome::new(OutcomeResult::Unknown).body(*index, epochs, Duration::ZERO))
+        };
+        self.0.queue.reopen(size, state.open.iter().map(unknown));
+        self.0.published.set(size, state.checkpoint.as_deref().unwrap_or_default());
+        self.start_writer(store, key, clock, (state, epochs))
+    }
+
+    fn start_writer(
+        &self,
+        store: Arc<dyn Store>,
+        key: SigningKey,
+        clock: Clock,
+        state: (LogState, Epochs),
+    ) -> Result<JoinHandle<()>, ReconcileError> {
+        let writer = Writer::new(store, key, clock, state, self.clone());
+        std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || writer.run())
-            .map_err(ReconcileError::Thread)?;
-        Ok((journal, thread))
+            .map_err(ReconcileError::Thread)
     }
 
     /// Records a decision and waits until it is durable.

@@ -66,6 +66,8 @@ struct State {
     /// When the oldest waiting outcome came, if any waits.
     outcome_since: Option<Instant>,
     stage: Stage,
+    /// Allows below this index were closed when the log was taken up again: what comes of them later is dropped.
+    settled: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,7 +81,7 @@ impl Queue {
     /// A queue for at most `limit` decisions.
     pub fn new(limit: usize) -> Self {
         let state =
-            State { waiting: Vec::new(), urgent: 0, bytes: 0, outcome_since: None, stage: Stage::Open };
+            State { waiting: Vec::new(), urgent: 0, bytes: 0, outcome_since: None, stage: Stage::Open, settled: 0 };
         Self { state: Mutex::new(state), ready: Condvar::new(), limit, stopped: AtomicBool::new(false) }
     }
 
@@ -106,7 +108,7 @@ impl Queue {
     /// the allow.
     pub fn outcome(&self, index: u64, body: Body) {
         let mut state = self.lock();
-        if state.stage == Stage::Failed {
+        if state.stage == Stage::Failed || index < state.settled {
             return;
         }
         state.bytes += body.sealed_len();
@@ -174,6 +176,20 @@ impl Queue {
             state.stage = Stage::Closed;
         }
         self.ready.notify_one();
+    }
+
+    /// Opens a queue whose writer has ended, for a log of `size` records whose open allows are being closed by
+    /// `outcomes`. What their own calls say of them, before or after this, is dropped.
+    pub fn reopen(&self, size: u64, outcomes: impl Iterator<Item = (u64, Body)>) {
+        let mut state = self.lock();
+        (state.stage, state.settled) = (Stage::Open, size);
+        (state.urgent, state.bytes) = (0, 0);
+        state.waiting.clear();
+        for (index, body) in outcomes {
+            state.bytes += body.sealed_len();
+            state.waiting.push(Submission { body, effect: Effect::Closes(index), wake: None });
+        }
+        state.outcome_since = (!state.waiting.is_empty()).then(Instant::now);
     }
 
     /// Takes nothing any more and drops what waits: whoever waits for it learns that it failed.

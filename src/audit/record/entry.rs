@@ -144,6 +144,8 @@ pub enum Event<'a> {
     },
     /// The gate has drained and closes the log.
     Stopped,
+    /// The gate closes the log and hands it to the process that takes its place.
+    HandedOver,
     /// The clock moved by more than a second otherwise than by passing.
     ClockJumped {
         /// Microseconds; negative if it was set back.
@@ -191,7 +193,7 @@ impl Event<'_> {
         match self {
             Self::Created { .. }
             | Self::Started { .. }
-            | Self::Stopped
+            | Self::Stopped | Self::HandedOver
             | Self::ClockJumped { .. }
             | Self::VerificationFailed { .. } => Kind::Lifecycle,
             Self::PolicyLoaded { .. } | Self::PolicyRefused { .. } => Kind::Policy,
@@ -205,6 +207,7 @@ impl Event<'_> {
             Self::Created { .. } => "created",
             Self::Started { .. } => "started",
             Self::Stopped => "stopped",
+            Self::HandedOver => "handed_over",
             Self::ClockJumped { .. } => "clock_jumped",
             Self::VerificationFailed { .. } => "verification_failed",
             Self::PolicyLoaded { .. } | Self::ConfigLoaded => "loaded",
@@ -283,7 +286,7 @@ impl Body {
                 super::head::write_time(*since, &mut w.out);
                 w.out.push(b'"');
             }
-            Event::Stopped | Event::ConfigLoaded => {}
+            Event::Stopped | Event::HandedOver | Event::ConfigLoaded => {}
         }
         w.end()
     }

@@ -188,6 +188,7 @@ fn an_event_says_what_happened_to_the_gate() {
         ),
         (Event::Started { version: "0.1.0" }, "lifecycle", json!({"event": "started", "version": "0.1.0"})),
         (Event::Stopped, "lifecycle", json!({"event": "stopped"})),
+        (Event::HandedOver, "lifecycle", json!({"event": "handed_over"})),
         (
             Event::ClockJumped { by_us: i64::MIN },
             "lifecycle",
