@@ -305,8 +305,17 @@ async fn run<U: Future<Output = ()>>(
     let threshold = serving(successor, &claim, &log, lends);
     let writer = Some(writer);
     let watching = Some(watching);
-    let mut place =
-        Place { log, verify, clock, accepting, claim, journal: journal.clone(), store: lent, writer, watching };
+    let mut place = Place {
+        log,
+        verify,
+        clock,
+        accepting,
+        claim,
+        journal: journal.clone(),
+        store: lent,
+        writer,
+        watching,
+    };
     let mut until = std::pin::pin!(until(reloader));
     let handed_over = loop {
         tokio::select! {

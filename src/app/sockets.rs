@@ -121,17 +121,17 @@ pub fn activated() -> Result<Vec<Given>, SocketError> {
     (0..passed.len())
         .map(|number| {
             let name = names.next().unwrap_or_default();
-            let unusable =
-                |source| SocketError::Unusable { number, name: name.to_owned(), source };
+            let unusable = |source| SocketError::Unusable { number, name: name.to_owned(), source };
             let place = match name {
                 "front" => Some(Place::Front),
                 "admin" => Some(Place::Admin),
                 "health" => Some(Place::Health),
                 _ => None,
             };
-            let socket = passed.take_tcp_listener(number).map_err(unusable)?.ok_or_else(|| {
-                unusable(std::io::Error::other("it was taken already"))
-            })?;
+            let socket = passed
+                .take_tcp_listener(number)
+                .map_err(unusable)?
+                .ok_or_else(|| unusable(std::io::Error::other("it was taken already")))?;
             socket.set_nonblocking(true).map_err(unusable)?;
             Ok(Given { place, setting: None, socket })
         })

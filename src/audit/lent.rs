@@ -143,9 +143,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().join("log");
         let identity = LogIdentity { origin: "gate.example/1".into(), vkey: "v".into() };
-        let lent = LentStore::new(Arc::new(
-            RocksStore::create(&dir, &identity, RocksOptions::default()).unwrap(),
-        ));
+        let lent =
+            LentStore::new(Arc::new(RocksStore::create(&dir, &identity, RocksOptions::default()).unwrap()));
         assert_eq!(lent.identity().unwrap(), identity);
         assert!(RocksStore::open(&dir, RocksOptions::default()).is_err());
         lent.recall();
@@ -159,8 +158,7 @@ mod tests {
     fn a_recall_breaks_off_a_scan_and_waits_for_it() {
         let dir = tempfile::tempdir().unwrap();
         let identity = LogIdentity { origin: "gate.example/1".into(), vkey: "v".into() };
-        let store =
-            RocksStore::create(&dir.path().join("log"), &identity, RocksOptions::default()).unwrap();
+        let store = RocksStore::create(&dir.path().join("log"), &identity, RocksOptions::default()).unwrap();
         let mut batch = Batch::default();
         batch.restart(0);
         for _ in 0..1_000 {

@@ -423,11 +423,20 @@ mod tests {
             assert!(is_locked(ErrorKind::IOError, text), "{text}");
         }
         for (kind, text) in [
-            (ErrorKind::Corruption, "Corruption: block checksum mismatch: stored = 1, computed = 2, in /log/1.sst"),
+            (
+                ErrorKind::Corruption,
+                "Corruption: block checksum mismatch: stored = 1, computed = 2, in /log/1.sst",
+            ),
             (ErrorKind::IOError, "IO error: While open a file for lock: /log/LOCK: Permission denied"),
             (ErrorKind::IOError, "IO error: While lock file: /log/LOCK: No locks available"),
-            (ErrorKind::IOError, "IO error: While open a file for random read: /block/1.sst: Input/output error"),
-            (ErrorKind::Corruption, "Corruption: IO error: While lock file: Resource temporarily unavailable"),
+            (
+                ErrorKind::IOError,
+                "IO error: While open a file for random read: /block/1.sst: Input/output error",
+            ),
+            (
+                ErrorKind::Corruption,
+                "Corruption: IO error: While lock file: Resource temporarily unavailable",
+            ),
         ] {
             assert!(!is_locked(kind, text), "{text}");
         }

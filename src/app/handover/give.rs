@@ -84,7 +84,12 @@ impl Threshold {
 
 impl Visitor {
     /// Offers sockets and claim.
-    pub(super) async fn offer(&mut self, log: &Path, sockets: &Sockets, claim: &Claim) -> std::io::Result<()> {
+    pub(super) async fn offer(
+        &mut self,
+        log: &Path,
+        sockets: &Sockets,
+        claim: &Claim,
+    ) -> std::io::Result<()> {
         let listed = sockets.0.iter().map(|(place, setting, _)| Listed { place: *place, setting: *setting });
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let log = std::fs::canonicalize(log)?;

@@ -49,7 +49,9 @@ pub enum TakeOverError {
     #[error("the running gate said something unexpected; is it of another version? Nothing was changed")]
     Unexpected,
     /// It writes another log.
-    #[error("the running gate's log is in {theirs}, this config's log.dir is {ours}: a gate is replaced on its own log")]
+    #[error(
+        "the running gate's log is in {theirs}, this config's log.dir is {ours}: a gate is replaced on its own log"
+    )]
     OtherLog {
         /// Where it is.
         theirs: PathBuf,

@@ -205,9 +205,8 @@ impl Journal {
     ) -> Result<JoinHandle<()>, ReconcileError> {
         let state = reconcile(&*store, &key)?;
         let size = state.frontier.size();
-        let unknown = |index: &u64| {
-            (*index, Outcome::new(OutcomeResult::Unknown).body(*index, epochs, Duration::ZERO))
-        };
+        let unknown =
+            |index: &u64| (*index, Outcome::new(OutcomeResult::Unknown).body(*index, epochs, Duration::ZERO));
         self.0.queue.reopen(size, state.open.iter().map(unknown));
         self.0.published.set(size, state.checkpoint.as_deref().unwrap_or_default());
         self.start_writer(store, key, clock, (state, epochs))

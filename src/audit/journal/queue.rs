@@ -80,8 +80,14 @@ enum Stage {
 impl Queue {
     /// A queue for at most `limit` decisions.
     pub fn new(limit: usize) -> Self {
-        let state =
-            State { waiting: Vec::new(), urgent: 0, bytes: 0, outcome_since: None, stage: Stage::Open, settled: 0 };
+        let state = State {
+            waiting: Vec::new(),
+            urgent: 0,
+            bytes: 0,
+            outcome_since: None,
+            stage: Stage::Open,
+            settled: 0,
+        };
         Self { state: Mutex::new(state), ready: Condvar::new(), limit, stopped: AtomicBool::new(false) }
     }
 

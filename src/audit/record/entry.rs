@@ -193,7 +193,8 @@ impl Event<'_> {
         match self {
             Self::Created { .. }
             | Self::Started { .. }
-            | Self::Stopped | Self::HandedOver
+            | Self::Stopped
+            | Self::HandedOver
             | Self::ClockJumped { .. }
             | Self::VerificationFailed { .. } => Kind::Lifecycle,
             Self::PolicyLoaded { .. } | Self::PolicyRefused { .. } => Kind::Policy,

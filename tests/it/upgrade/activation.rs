@@ -86,7 +86,10 @@ fn sockets_are_known_by_their_address_where_they_have_no_name() {
         let listen = format!("[{table}]\nlisten = \"{}\"", socket.local_addr().unwrap());
         site.edit_config(&format!("[{table}]\nlisten = \"127.0.0.1:0\""), &listen);
     }
-    site.edit_config("listen = [\"127.0.0.1:0\"]", &format!("listen = [\"{}\"]", front.local_addr().unwrap()));
+    site.edit_config(
+        "listen = [\"127.0.0.1:0\"]",
+        &format!("listen = [\"{}\"]", front.local_addr().unwrap()),
+    );
     let gate = manager.start(&site);
     assert_eq!(gate.front, front.local_addr().unwrap());
     assert_eq!(gate.client().get("/public/a", None).status, 200);

@@ -111,7 +111,9 @@ fn multiplexed(shared: &Shared) {
         while shared.goes_on() {
             let stream = TcpStream::connect(shared.address).await.unwrap();
             let (sender, connection) =
-                hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                    .await
+                    .unwrap();
             tokio::spawn(connection);
             let streams = (0..4).map(|_| {
                 let mut sender = sender.clone();

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use super::callers::Callers;
-use super::{Successor, events};
+use super::{Successor, each_has_one_record, events};
 use crate::support::{Act, Setup, Site, Upstream, log, until};
 
 /// A successor of our own making, which goes as far as it is told to.
@@ -62,9 +62,7 @@ fn a_successor_that_dies_at_any_step_leaves_the_old_one_serving() {
     let answered = callers.stop();
     gate.stop();
     let records = site.records();
-    for path in &answered {
-        assert_eq!(records.iter().filter(|record| record["request"]["path"] == path.as_str()).count(), 1, "{path}");
-    }
+    each_has_one_record(&answered, &records);
     let allows = records.iter().filter(|record| record["decision"] == "allow").count();
     assert_eq!(log::outcomes(&records).len(), allows);
     // The log was let go once, and taken up again.
