@@ -20,7 +20,7 @@ pub mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ use super::record::{
 use super::storage::Store;
 use crate::access::attempt::{RequestId, TraceContext};
 use crate::access::{Access, Attempt, Client, Decision, Identity, Reason};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 
 /// A handle on the log that takes records. Clones share one log.
 #[derive(Clone)]
@@ -180,6 +180,7 @@ impl Journal {
                 .queue
                 .outcome(*index, Outcome::new(OutcomeResult::Unknown).body(*index, epochs, Duration::ZERO));
         }
+        shared.published.last_time.store(state.last_time.as_micros(), Ordering::Relaxed);
         shared.published.set(state.frontier.size(), state.checkpoint.as_deref().unwrap_or_default());
         let writer = Writer::new(store, key, clock, (state, epochs), journal.clone());
         let thread = std::thread::Builder::new()
@@ -269,6 +270,11 @@ impl Journal {
     /// The number of records that are durable: what lies below it may be released to anyone.
     pub fn size(&self) -> u64 {
         self.0.published.size.load(Ordering::Acquire)
+    }
+
+    /// The time of the last record of this run: no later record's lies before it.
+    pub fn last_time(&self) -> Timestamp {
+        Timestamp::from_micros(self.0.published.last_time.load(Ordering::Relaxed))
     }
 
     /// The latest checkpoint, as a signed note; empty before the first.
@@ -430,12 +436,13 @@ pub struct Committed {
 #[derive(Debug)]
 struct Published {
     size: AtomicU64,
+    last_time: AtomicI64,
     note: Mutex<Arc<str>>,
 }
 
 impl Default for Published {
     fn default() -> Self {
-        Self { size: AtomicU64::new(0), note: Mutex::new("".into()) }
+        Self { size: AtomicU64::new(0), last_time: AtomicI64::new(i64::MIN), note: Mutex::new("".into()) }
     }
 }
 
