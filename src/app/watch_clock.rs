@@ -7,7 +7,7 @@ use crate::clock::{Clock, Timestamp};
 
 /// Tells how far the machine's clock is from the steady time, and how far behind the log. Looking is also what lets the
 /// steady time follow the clock while nobody calls. Never returns.
-pub async fn watch_clock(clock: Clock, journal: Journal) {
+pub(super) async fn watch_clock(clock: Clock, journal: Journal) {
     let mut apart_before = 0.0;
     loop {
         let (now, steady) = (clock.now(), clock.steady());
@@ -27,7 +27,7 @@ pub async fn watch_clock(clock: Clock, journal: Journal) {
 }
 
 /// The figures are there from the start.
-pub fn begin_at_zero() {
+pub(super) fn begin_at_zero() {
     metrics::gauge!(OFFSET).set(0.0);
     metrics::gauge!(BEHIND_LOG).set(0.0);
 }

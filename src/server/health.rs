@@ -66,6 +66,7 @@ async fn ready(State(health): State<Health>) -> Response {
 
 async fn figures(State(health): State<Health>) -> Response {
     metrics::gauge!("portcullis_connections").set(health.drain.connections() as f64);
+    metrics::gauge!("portcullis_in_flight").set(health.live.load().limits.in_flight.calls() as f64);
     metrics::gauge!("portcullis_log_waiting").set(health.journal.waiting() as f64);
     let Some(handle) = &health.metrics else {
         return (StatusCode::SERVICE_UNAVAILABLE, "no recorder\n").into_response();

@@ -6,6 +6,7 @@
 //! | [`worker`] | one thread and one runtime per core |
 //! | [`connection`] | TLS and HTTP on one connection |
 //! | [`pace`] | how long a connection may keep the gate waiting |
+//! | [`stream`] | how long an HTTP/2 stream may take nothing of its answer |
 //! | [`layers`] | what stands around the path of a request, in one list |
 //! | [`health`] | `/livez`, `/readyz`, `/metrics` |
 //! | [`faults`] | what went wrong before there was a request, in sums |
@@ -18,4 +19,5 @@ pub mod health;
 pub mod layers;
 pub mod listen;
 pub mod pace;
+pub mod stream;
 pub mod worker;

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 use tokio::sync::oneshot;
 
+pub use self::queue::Held;
 use self::queue::{Effect, Queue, Refused, Submission};
 use self::reconcile::{ReconcileError, reconcile};
 use self::writer::Writer;
@@ -204,19 +205,36 @@ impl Journal {
         decision: Decision,
         epochs: Epochs,
     ) -> Result<Recorded, Unrecorded> {
+        self.record_in_turn(attempt, identity, decision, epochs, async { Held::default() }).await
+    }
+
+    /// As [`Journal::record`], once it is this call's `turn`; what that gives is held until the record is durable or
+    /// refused. Nothing is submitted for a caller that goes away, or waits too long, before.
+    ///
+    /// # Errors
+    /// [`Unrecorded`]: the decision is not known to be durable.
+    pub async fn record_in_turn(
+        &self,
+        attempt: Attempt,
+        identity: Identity,
+        decision: Decision,
+        epochs: Epochs,
+        turn: impl Future<Output = Held>,
+    ) -> Result<Recorded, Unrecorded> {
         let body = decision_body(&attempt, &identity, &decision, epochs);
         let effect = match decision {
             Decision::Allow(_) => Effect::Opens(epochs),
             Decision::Deny(_) => Effect::None,
         };
-        let (wake, woken) = oneshot::channel();
-        self.0.queue.decision(Submission { body, effect, wake: Some(wake) })?;
-        let committed = match tokio::time::timeout(self.0.timeout, woken).await {
-            Ok(Ok(committed)) => committed,
-            // The writer dropped the waiter: its commit failed.
-            Ok(Err(_)) => return Err(Unrecorded::Failed),
-            Err(_) => return Err(Unrecorded::TimedOut),
+        let submit = async {
+            let held = turn.await;
+            let (wake, woken) = oneshot::channel();
+            self.0.queue.decision(Submission { body, effect, wake: Some(wake), held })?;
+            // If the writer drops the waiter, its commit has failed.
+            woken.await.map_err(|_| Unrecorded::Failed)
         };
+        let committed =
+            tokio::time::timeout(self.0.timeout, submit).await.unwrap_or(Err(Unrecorded::TimedOut))?;
         let record = RecordRef { origin: Arc::clone(&self.0.origin), index: committed.index };
         Ok(match (committed.open, attempt.access) {
             (Some(open), Ok(access)) => Recorded::Allow(Permit {
@@ -248,7 +266,12 @@ impl Journal {
     pub async fn event(&self, epochs: Epochs, event: &Event<'_>) -> Result<u64, Unrecorded> {
         let (wake, woken) = oneshot::channel();
         let body = Body::event(&epochs, event);
-        self.0.queue.event(Submission { body, effect: Effect::None, wake: Some(wake) })?;
+        self.0.queue.event(Submission {
+            body,
+            effect: Effect::None,
+            wake: Some(wake),
+            held: Held::default(),
+        })?;
         woken.await.map(|committed| committed.index).map_err(|_| Unrecorded::Failed)
     }
 
