@@ -53,6 +53,8 @@ async fn ready(State(health): State<Health>) -> Response {
     let body = json!({
         "ready": ready,
         "draining": draining,
+        "connections": health.drain.connections(),
+        "in_flight": live.limits.in_flight.calls(),
         "log": { "failed": log_failed, "size": health.journal.size(), "waiting": health.journal.waiting() },
         "policy": { "epoch": live.epochs.policy.to_string(), "refused": refused(health.refusals.policy.load_full()) },
         "config": { "epoch": live.epochs.config.to_string(), "refused": refused(health.refusals.config.load_full()) },

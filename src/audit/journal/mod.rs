@@ -407,9 +407,10 @@ impl OpenAllow {
         }
     }
 
-    /// The call goes out now: from here on it is `aborted` unless it ends otherwise.
+    /// The call goes out now: from here on it is `aborted`, since its caller went away, unless it ends otherwise.
     pub fn forwarding(&mut self) {
         self.outcome.result = OutcomeResult::Aborted;
+        self.outcome.detail = Some("client_gone");
     }
 
     /// The upstream could not be reached, or did not answer as it must; the caller was sent `status`, if that could
@@ -433,6 +434,7 @@ impl OpenAllow {
     /// The response went out whole.
     pub fn completed(mut self) {
         self.outcome.result = OutcomeResult::Completed;
+        self.outcome.detail = None;
     }
 
     /// What is known so far, to be added to.

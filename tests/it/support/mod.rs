@@ -10,7 +10,7 @@
 //! | [`frames`] | HTTP/2 by hand, for the same |
 //! | [`tokens`] | an issuer's keys and tokens |
 //! | [`log`] | records as stored; verification |
-//! | [`faulty`] | a store that blocks or fails when told to |
+//! | [`faulty`] | a store that blocks, fails or is slow when told to |
 
 pub mod client;
 pub mod faulty;
