@@ -9,7 +9,9 @@ use crate::support::client::{HOST, empty};
 use crate::support::faulty::Fault;
 use crate::support::frames::{DATA, Frames, RST_STREAM};
 use crate::support::gate::Here;
-use crate::support::{Act, Client, Gate, Setup, Signer, Site, Upstream, Wire, poll, until};
+use crate::support::{
+    Act, Client, Gate, Setup, Signer, Site, Upstream, Wire, nothing_is_left, poll, readiness, until,
+};
 
 /// How a caller goes away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,19 +94,6 @@ impl Leaver {
 
 fn field<'a>(path: &'a str) -> [(&'static str, &'a str); 4] {
     [(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", HOST)]
-}
-
-fn readiness(health: Client) -> Value {
-    health.get("/readyz", None).json()
-}
-
-/// Nothing is left: no call in flight, no connection of a caller, nothing that waits for the log, no open allow.
-fn nothing_is_left(site: &Site, health: Client) {
-    until("everything to be let go", || {
-        let ready = readiness(health);
-        ready["in_flight"] == 0 && ready["connections"] == 0 && ready["log"]["waiting"] == 0
-    });
-    until("every allow to be closed", || site.open_allows().is_empty());
 }
 
 /// The decision and the outcome of the only call to `path`.

@@ -7,6 +7,7 @@
 mod support;
 
 mod admin;
+mod backpressure;
 mod cancelled;
 mod cli;
 mod deploy;
