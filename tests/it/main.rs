@@ -15,6 +15,7 @@ mod forwarding;
 mod house;
 mod jwt;
 mod listener;
+mod open_allows;
 mod p1_no_record_no_pass;
 mod p2_what_was_decided_is_forwarded;
 mod p3_default_deny;
