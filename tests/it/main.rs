@@ -7,6 +7,7 @@
 mod support;
 
 mod admin;
+mod background_verification;
 mod backpressure;
 mod cancelled;
 mod cli;
@@ -16,6 +17,7 @@ mod house;
 mod jwt;
 mod listener;
 mod open_allows;
+mod outside_mark;
 mod p1_no_record_no_pass;
 mod p2_what_was_decided_is_forwarded;
 mod p3_default_deny;
