@@ -13,6 +13,9 @@
 //!
 //! Invariant: how bytes are cut into pieces makes no difference.
 
+mod class;
+
+use self::class::{PLAIN_TARGET, TOKEN, VALUE, is, run};
 use super::malformed::Malformed;
 
 /// Follows the bytes of one connection.
@@ -460,53 +463,6 @@ impl Name {
     fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }
-}
-
-/// How many bytes from `at` on are of a class.
-fn run(bytes: &[u8], at: usize, class: u8) -> usize {
-    bytes.get(at..).unwrap_or_default().iter().take_while(|byte| is(**byte, class)).count()
-}
-
-const fn is(byte: u8, class: u8) -> bool {
-    CLASSES[byte as usize] & class != 0
-}
-
-/// `tchar` (RFC 9110 §5.6.2).
-const TOKEN: u8 = 1;
-/// What may stand in a field's value (RFC 9110 §5.5): visible, space, tab and obs-text.
-const VALUE: u8 = 2;
-/// What every reader of URIs takes in paths and queries (RFC 3986 §3.3, §3.4).
-const PLAIN_TARGET: u8 = 4;
-
-const CLASSES: [u8; 256] = {
-    let mut classes = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let b = byte as u8;
-        let alphanumeric = b.is_ascii_alphanumeric();
-        if alphanumeric || is_one_of(b, b"!#$%&'*+-.^_`|~") {
-            classes[byte] |= TOKEN;
-        }
-        if b == b'\t' || (b >= b' ' && b != 0x7f) {
-            classes[byte] |= VALUE;
-        }
-        if alphanumeric || is_one_of(b, b"-._~!$&'()*+,;=:@/?%") {
-            classes[byte] |= PLAIN_TARGET;
-        }
-        byte += 1;
-    }
-    classes
-};
-
-const fn is_one_of(byte: u8, among: &[u8]) -> bool {
-    let mut at = 0;
-    while at < among.len() {
-        if among[at] == byte {
-            return true;
-        }
-        at += 1;
-    }
-    false
 }
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
