@@ -10,6 +10,7 @@ mod admin;
 mod cli;
 mod deploy;
 mod forwarding;
+mod hostile;
 mod house;
 mod jwt;
 mod listener;
