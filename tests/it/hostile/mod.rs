@@ -3,6 +3,7 @@
 //! Every case goes over real sockets to the real binary, and three things are asserted: the answer, what reached the
 //! service, and the record.
 
+mod smuggling;
 mod table;
 
 use self::table::rows;
