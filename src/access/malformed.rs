@@ -39,6 +39,9 @@ pub enum Malformed {
     /// A raw byte outside ASCII, or one RFC 3986 has no place for in a path.
     #[error("the path has a byte that must be percent-encoded")]
     RawByte,
+    /// A character that some origins fold into one that means something in a path.
+    #[error("the path has a character that looks like a separator or a dot")]
+    LookAlike,
     /// The encoded bytes are not UTF-8.
     #[error("the path is not UTF-8")]
     Utf8,
@@ -93,6 +96,7 @@ impl Malformed {
             Self::Fragment => "malformed_fragment",
             Self::ControlByte => "malformed_control_byte",
             Self::RawByte => "malformed_raw_byte",
+            Self::LookAlike => "malformed_look_alike",
             Self::Utf8 => "malformed_utf8",
             Self::HostMissing => "malformed_host_missing",
             Self::HostRepeated => "malformed_host_repeated",

@@ -3,6 +3,7 @@
 //! Every case goes over real sockets to the real binary, and three things are asserted: the answer, what reached the
 //! service, and the record.
 
+mod neighbours;
 mod smuggling;
 mod table;
 
@@ -55,7 +56,7 @@ fn targets() {
         assert_eq!(opt_in == "-", with_it == "-", "{row}");
     }
     every_target(&gates(|setup| setup), None);
-    for opt_in in ["encoded_slash", "encoded_percent", "semicolon"] {
+    for opt_in in ["encoded_slash", "encoded_percent", "semicolon", "look_alike"] {
         every_target(&gates(|setup| setup.service(&format!("allow = [{opt_in:?}]"))), Some(opt_in));
     }
 }
