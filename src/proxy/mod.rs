@@ -32,6 +32,7 @@ use self::body::Body;
 use self::forward::Upstreams;
 use self::live::Live;
 use self::room::Place;
+use crate::access::attempt::Unreadable;
 use crate::access::{Attempt, Connection};
 use crate::audit::journal::{Held, Journal, Recorded};
 
@@ -51,6 +52,8 @@ pub struct Call {
     pub connection: Connection,
     /// A number no other call has.
     pub fresh: u128,
+    /// Why its head was not handed on, if it was not: then the request only stands in its place.
+    pub unreadable: Option<Unreadable>,
     /// Its place among the calls in flight.
     pub place: Arc<Place>,
     /// Turns for records of this connection that are not durable yet.
@@ -76,11 +79,15 @@ impl Proxy {
         self.face
     }
 
-    /// One call by one snapshot, from its head to the head of its answer.
+    /// One call by one snapshot, from its head to the head of its answer. Where its head could not be read, `request` only
+    /// stands in its place.
     pub async fn handle(&self, live: &Live, request: Request<Incoming>, call: &Call) -> Response<Body> {
         let (head, body) = request.into_parts();
 
-        let attempt = Attempt::read(&head, &call.connection, &live.read_rules(self.face), call.fresh);
+        let attempt = match call.unreadable.clone() {
+            None => Attempt::read(&head, &call.connection, &live.read_rules(self.face), call.fresh),
+            Some(unreadable) => Attempt::unreadable(unreadable, &call.connection, call.fresh),
+        };
         let service = attempt.access.as_ref().ok().map(|access| Arc::clone(&access.route.service));
         if let Err(whose) = call.place.claim(service, attempt.client.ip) {
             figures::crowded(whose);

@@ -21,10 +21,13 @@ use tokio_rustls::TlsAcceptor;
 
 use super::drain::Drain;
 use super::faults::{Fault, Faults};
+use super::filter::{Filtered, Findings};
 use super::layers::{Arrival, serve};
 use super::pace::{Pace, Paced};
+use super::resets::Resets;
 use super::stream::watched;
 use crate::access::Connection;
+use crate::access::framing::Bounds;
 use crate::proxy::live::{Limits, Live};
 use crate::proxy::{Proxy, TURNS};
 
@@ -75,8 +78,10 @@ where
     let limits = host.live.load().limits.clone();
     let builder = http(&limits);
     let pace = Pace::new(limits.header_timeout, limits.idle_timeout);
+    let findings = Rc::<Findings>::default();
     let service = {
-        let (host, pace, turns) = (host.clone(), Rc::clone(&pace), Arc::new(Semaphore::new(TURNS)));
+        let (host, pace, findings) = (host.clone(), Rc::clone(&pace), Rc::clone(&findings));
+        let (calls, turns) = (Cell::new(0), Arc::new(Semaphore::new(TURNS)));
         service_fn(move |request: Request<Incoming>| {
             let call = pace.begin(request.version() == Version::HTTP_2);
             let arrival = Arrival {
@@ -85,6 +90,7 @@ where
                 connection: connection.clone(),
                 fresh: host.numbers.next(),
                 turns: Arc::clone(&turns),
+                unreadable: findings.take(calls.replace(calls.get() + 1)),
             };
             let drain = host.drain.clone();
             async move {
@@ -93,7 +99,9 @@ where
             }
         })
     };
-    let stream = TokioIo::new(Paced::new(stream, Rc::clone(&pace)));
+    let bounds = Bounds { bytes: limits.header_bytes, fields: limits.headers };
+    let stream = Paced::new(stream, Rc::clone(&pace));
+    let stream = TokioIo::new(Filtered::new(stream, bounds, findings, Resets::new(host.faults.clone())));
     let mut serving = pin!(builder.serve_connection(stream, service));
     let mut overrun = pin!(pace.overrun());
     let mut drain = pin!(host.drain.begun());

@@ -22,6 +22,7 @@ use tower::{Service, ServiceExt};
 
 use super::drain::Drain;
 use crate::access::Connection;
+use crate::access::attempt::Unreadable;
 use crate::proxy::body::Body;
 use crate::proxy::live::Live;
 use crate::proxy::room::Place;
@@ -81,14 +82,16 @@ pub struct Arrival {
     pub connection: Connection,
     /// This call's number.
     pub fresh: u128,
+    /// Why the call's head was not handed on, if it was not: then the request only stands in its place.
+    pub unreadable: Option<Unreadable>,
     /// Turns for records of this connection.
     pub turns: Arc<Semaphore>,
 }
 
 impl Arrival {
     fn with_place(self, place: Arc<Place>) -> Path {
-        let Self { proxy, live, connection, fresh, turns } = self;
-        Path { proxy, live, call: Call { connection, fresh, place, turns } }
+        let Self { proxy, live, connection, fresh, unreadable, turns } = self;
+        Path { proxy, live, call: Call { connection, fresh, unreadable, place, turns } }
     }
 }
 

@@ -17,6 +17,7 @@ pub mod faulty;
 pub mod frames;
 pub mod gate;
 pub mod log;
+pub mod strict;
 pub mod tokens;
 pub mod upstream;
 pub mod wire;
