@@ -11,6 +11,7 @@
 //! | [`claim`], `entry` | one process for an origin; how it gets there |
 //! | [`handover`] | a new process takes the place of a running one |
 //! | `notify` | what systemd is told |
+//! | `watch_clock` | what is told of the machine's clock |
 //! | `watch` | what watches over the log: its outside mark, its verification |
 //! | [`mod@check`] | everything proved, nothing started |
 
@@ -25,6 +26,7 @@ mod notify;
 pub mod reload;
 pub mod sockets;
 mod watch;
+mod watch_clock;
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
@@ -269,6 +271,7 @@ async fn run<U: Future<Output = ()>>(
 
     let addresses = Addresses::of(&sockets)
         .map_err(|source| StartError::Io { what: "the listeners' addresses", source })?;
+    tokio::task::spawn_local(watch_clock::watch_clock(clock.clone(), journal.clone()));
     let health = Health {
         journal: journal.clone(),
         live: Arc::clone(&live),
@@ -524,6 +527,7 @@ fn install_metrics() -> Option<PrometheusHandle> {
 
 /// Figures that alarms watch are there from the start: a rate over one that appears with its first event misses that.
 fn begin_at_zero() {
+    watch_clock::begin_at_zero();
     for gauge in ["portcullis_log_failed", "portcullis_log_stopped", "portcullis_mark_failed"] {
         metrics::gauge!(gauge).set(0.0);
     }

@@ -17,15 +17,20 @@ use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use super::drain::{Drain, OpenConnection, Phase};
 use super::faults::{Fault, Faults};
-use super::layers::{Path, serve};
+use super::filter::{Filtered, Findings};
+use super::layers::{Arrival, serve};
 use super::pace::{Pace, Paced};
+use super::resets::Resets;
+use super::stream::watched;
 use crate::access::Connection;
-use crate::proxy::Proxy;
+use crate::access::framing::Bounds;
 use crate::proxy::live::{Limits, Live};
+use crate::proxy::{Proxy, TURNS};
 
 /// What serving connections takes, on one worker.
 #[derive(Clone)]
@@ -74,28 +79,34 @@ where
     let limits = host.live.load().limits.clone();
     let builder = http(&limits);
     let pace = Pace::new(limits.header_timeout, limits.idle_timeout);
+    let findings = Rc::<Findings>::default();
     let service = {
-        let (host, pace) = (host.clone(), Rc::clone(&pace));
+        let (host, pace, findings) = (host.clone(), Rc::clone(&pace), Rc::clone(&findings));
+        let (calls, turns) = (Cell::new(0), Arc::new(Semaphore::new(TURNS)));
         service_fn(move |request: Request<Incoming>| {
             let call = pace.begin(request.version() == Version::HTTP_2);
-            let path = Path {
+            let arrival = Arrival {
                 proxy: host.proxy.clone(),
                 live: host.live.load_full(),
                 connection: connection.clone(),
                 fresh: host.numbers.next(),
+                turns: Arc::clone(&turns),
+                unreadable: findings.take(calls.replace(calls.get() + 1)),
             };
             let drain = host.drain.clone();
             let framed = request.version() == Version::HTTP_2;
             async move {
-                let (mut response, room) = serve(&drain, path, request).await;
+                let (mut response, place) = serve(&drain, arrival, request).await;
                 if drain.phase() >= Phase::Closing && !framed {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok::<_, Infallible>(response.map(|body| call.until_end_of(body, room)))
+                Ok::<_, Infallible>(response.map(|body| call.until_end_of(body, place)))
             }
         })
     };
-    let stream = TokioIo::new(Paced::new(stream, Rc::clone(&pace)));
+    let bounds = Bounds { bytes: limits.header_bytes, fields: limits.headers };
+    let stream = Paced::new(stream, Rc::clone(&pace));
+    let stream = TokioIo::new(Filtered::new(stream, bounds, findings, Resets::new(host.faults.clone())));
     let mut serving = pin!(builder.serve_connection(stream, service));
     let mut overrun = pin!(pace.overrun());
     let mut ending = pin!(end_of_calls(&host.drain, &pace));
@@ -177,7 +188,7 @@ fn http(limits: &Limits) -> auto::Builder<LocalExecutor> {
     builder
 }
 
-/// Runs hyper's own tasks on the worker they belong to.
+/// Runs hyper's own tasks, which are HTTP/2 streams, on the worker they belong to.
 #[derive(Clone, Copy, Debug)]
 struct LocalExecutor;
 
@@ -186,9 +197,7 @@ where
     F: Future + 'static,
 {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            future.await;
-        });
+        tokio::task::spawn_local(watched(future));
     }
 }
 

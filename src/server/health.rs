@@ -63,6 +63,8 @@ async fn ready(State(health): State<Health>) -> Response {
     let body = json!({
         "ready": ready,
         "draining": draining,
+        "connections": health.drain.connections(),
+        "in_flight": live.limits.in_flight.calls(),
         "log": {
             "failed": log_failed,
             "stopped": log_stopped,
@@ -86,6 +88,7 @@ async fn ready(State(health): State<Health>) -> Response {
 
 async fn figures(State(health): State<Health>) -> Response {
     metrics::gauge!("portcullis_connections").set(health.drain.connections() as f64);
+    metrics::gauge!("portcullis_in_flight").set(health.live.load().limits.in_flight.calls() as f64);
     metrics::gauge!("portcullis_log_waiting").set(health.journal.waiting() as f64);
     let Some(handle) = &health.metrics else {
         return (StatusCode::SERVICE_UNAVAILABLE, "no recorder\n").into_response();

@@ -194,9 +194,11 @@ fn systemd_holds_the_sockets_that_the_config_names() {
     let socket = unit(&deploy("portcullis.socket"));
     let held = &socket[&("Socket".into(), "ListenStream".into())];
     let config =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/portcullis.toml")).unwrap();
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/portcullis.toml"))
+            .unwrap();
     let config: toml::Table = config.parse().unwrap();
-    let named = [config["server"]["listen"][0].as_str().unwrap(), config["admin"]["listen"].as_str().unwrap()];
+    let named =
+        [config["server"]["listen"][0].as_str().unwrap(), config["admin"]["listen"].as_str().unwrap()];
     assert_eq!(held, &named);
     assert_eq!(socket[&("Socket".into(), "Service".into())], ["portcullis.service"]);
     let service = unit(&deploy("portcullis.service"));
