@@ -337,7 +337,9 @@ async fn run<U: Future<Output = ()>>(
     }
     tracing::info!("draining: no new calls are decided");
     drain.begin();
-    drop(accepting);
+    // Health is told of until the end; who else would connect is refused, unless another process accepts.
+    let Accepting { workers, sockets, at_work: _health, .. } = accepting;
+    drop((workers, sockets));
     let left = drain.finished(drain_timeout).await;
     if left > 0 {
         tracing::warn!(
