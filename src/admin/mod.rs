@@ -25,6 +25,7 @@ use axum::routing::get;
 
 use self::problem::Problem;
 use crate::audit::journal::Journal;
+use crate::audit::space::Space;
 use crate::audit::storage::Store;
 use crate::clock::{Clock, Timestamp};
 use crate::proxy::live::{Live, Refusals};
@@ -44,6 +45,8 @@ pub struct Views {
     pub started: Timestamp,
     /// The time.
     pub clock: Clock,
+    /// The room on the log's disk.
+    pub space: Space,
 }
 
 /// The API.

@@ -50,6 +50,7 @@ pub(super) async fn status(State(views): State<Views>) -> Result<Json<Value>, Pr
             "waiting": views.journal.waiting(),
             "failed": views.journal.has_failed(),
         },
+        "disk": { "room": views.space.room().as_str(), "free_bytes": views.space.free() },
         "policy": { "epoch": live.epochs.policy.to_string(), "refused": views.refusals.policy.load().as_deref().map(refusal) },
         "config": { "epoch": live.epochs.config.to_string(), "refused": views.refusals.config.load().as_deref().map(refusal) },
         "issuers": keys,

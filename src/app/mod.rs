@@ -4,12 +4,14 @@
 //! |---|---|
 //! | this one | [`start`], [`serve`], [`Running`] |
 //! | [`mod@assemble`] | settings to the objects that serve |
+//! | `disk` | room on the log's disk |
 //! | [`log`] | creating and opening the configured log |
 //! | [`reload`] | a new policy or config while serving |
 //! | [`mod@check`] | everything proved, nothing started |
 
 pub mod assemble;
 pub mod check;
+mod disk;
 pub mod log;
 pub mod reload;
 
@@ -36,6 +38,7 @@ use crate::admin::Views;
 use crate::audit::journal::reconcile::ReconcileError;
 use crate::audit::journal::{Journal, JournalOptions, Unrecorded};
 use crate::audit::record::Event;
+use crate::audit::space::Space;
 use crate::audit::storage::Store;
 use crate::clock::Clock;
 use crate::config::settings::{Format, Logging};
@@ -204,18 +207,21 @@ async fn run<U: Future<Output = ()>>(
     let (journal, writer) = Journal::open(Arc::clone(&store), key, clock.clone(), options, epochs)?;
     journal.event(epochs, &Event::Started { version: env!("CARGO_PKG_VERSION") }).await?;
 
-    let refusals = Arc::new(Refusals::default());
+    let (refusals, space) = (Arc::new(Refusals::default()), Space::default());
     let live = Arc::new_cyclic(|live| {
         let views = Views {
             store: Arc::clone(&store),
             journal: journal.clone(),
             live: live.clone(),
             refusals: Arc::clone(&refusals),
+            space: space.clone(),
             started: clock.now(),
             clock: clock.clone(),
         };
         ArcSwap::from_pointee(parts.into_live(crate::admin::router(views)))
     });
+    let _watch = disk::watch(&settings.log, &journal, &live, &space)
+        .map_err(|source| StartError::Io { what: "the log's disk, or the reserve on it", source })?;
     let drain = Drain::default();
     let faults = Faults::new(clock.clone());
     let (workers, threads) = start_workers(settings.server.workers, &live, &journal, (&drain, &faults))?;
@@ -239,6 +245,7 @@ async fn run<U: Future<Output = ()>>(
         live: Arc::clone(&live),
         refusals: Arc::clone(&refusals),
         drain: drain.clone(),
+        space,
         metrics,
     };
     tokio::spawn(async move { axum::serve(health_socket, health::router(health)).await });
@@ -402,6 +409,8 @@ fn install_metrics() -> Option<PrometheusHandle> {
 /// Figures that alarms watch are there from the start: a rate over one that appears with its first event misses that.
 fn begin_at_zero() {
     metrics::gauge!("portcullis_log_failed").set(0.0);
+    metrics::gauge!("portcullis_disk_low").set(0.0);
+    metrics::gauge!("portcullis_disk_full").set(0.0);
     for result in ["loaded", "refused"] {
         metrics::counter!("portcullis_policy_loads_total", "result" => result).absolute(0);
         metrics::counter!("portcullis_config_loads_total", "result" => result).absolute(0);

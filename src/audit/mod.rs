@@ -10,6 +10,7 @@
 //! | 3 | [`storage`], [`rocks`] | what the log asks of a store; the store in RocksDB |
 //! | 3 | [`marker`] | the mark, outside the log, that an origin has been used |
 //! | 3 | [`journal`] | decisions go in, permits and denials come out |
+//! | 3 | [`space`] | room on the log's disk: watched, and held back |
 //! | 3 | [`query`] | questions to the log |
 //!
 //! On floor 2, `verify` stands on the other three, and they know only `hash`. On floor 3, all stand on `storage`.
@@ -27,5 +28,6 @@ pub mod merkle;
 pub mod query;
 pub mod record;
 pub mod rocks;
+pub mod space;
 pub mod storage;
 pub mod verify;

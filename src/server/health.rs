@@ -15,6 +15,8 @@ use serde_json::json;
 
 use super::drain::Drain;
 use crate::audit::journal::Journal;
+use crate::audit::record::Room;
+use crate::audit::space::Space;
 use crate::proxy::live::{Live, Refusals};
 
 /// What the health listener tells of.
@@ -28,6 +30,8 @@ pub struct Health {
     pub refusals: Arc<Refusals>,
     /// Going down.
     pub drain: Drain,
+    /// The room on the log's disk.
+    pub space: Space,
     /// The figures; `None` where another recorder was there first.
     pub metrics: Option<PrometheusHandle>,
 }
@@ -41,19 +45,21 @@ pub fn router(health: Health) -> Router {
         .with_state(health)
 }
 
-/// Ready: the log takes records and the gate is not going down. A refused policy or config does not make the gate
-/// unready, since the old one serves on; it stands in the detail.
+/// Ready: the log takes records, its disk has room for more than the next few, and the gate is not going down. A refused
+/// policy or config does not make the gate unready, since the old one serves on; it stands in the detail.
 async fn ready(State(health): State<Health>) -> Response {
     let live = health.live.load_full();
     let refused = |refusal: Option<Arc<crate::proxy::live::Refusal>>| {
         refusal.map(|refusal| json!({ "at": refusal.at.to_string(), "message": refusal.message }))
     };
     let (log_failed, draining) = (health.journal.has_failed(), health.drain.has_begun());
-    let ready = !log_failed && !draining;
+    let room = health.space.room();
+    let ready = !log_failed && !draining && room == Room::Ample;
     let body = json!({
         "ready": ready,
         "draining": draining,
         "log": { "failed": log_failed, "size": health.journal.size(), "waiting": health.journal.waiting() },
+        "disk": { "room": room.as_str(), "free_bytes": health.space.free() },
         "policy": { "epoch": live.epochs.policy.to_string(), "refused": refused(health.refusals.policy.load_full()) },
         "config": { "epoch": live.epochs.config.to_string(), "refused": refused(health.refusals.config.load_full()) },
         "issuers": live.authn.keys().into_iter().map(|keys| json!({

@@ -3,6 +3,7 @@
 //! Decisions and events wake the writer; outcomes do not. They ride with the next decision, or go once they have
 //! waited [`OUTCOME_WAIT`]: an outcome never costs a sync that a decision would have to stand behind.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,8 @@ pub enum Refused {
     Full,
     /// A commit failed.
     Failed,
+    /// Decisions are refused for a while, since the disk has no room for them.
+    NoRoom,
     /// It was closed.
     Closed,
 }
@@ -51,6 +54,9 @@ pub struct Queue {
     state: Mutex<State>,
     ready: Condvar,
     limit: usize,
+    /// Whether decisions are refused for a while.
+    paused: AtomicBool,
+    closed: AtomicBool,
 }
 
 struct State {
@@ -75,7 +81,13 @@ impl Queue {
     pub fn new(limit: usize) -> Self {
         let state =
             State { waiting: Vec::new(), urgent: 0, bytes: 0, outcome_since: None, stage: Stage::Open };
-        Self { state: Mutex::new(state), ready: Condvar::new(), limit }
+        Self {
+            state: Mutex::new(state),
+            ready: Condvar::new(),
+            limit,
+            paused: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+        }
     }
 
     /// Submits a decision.
@@ -83,6 +95,10 @@ impl Queue {
     /// # Errors
     /// [`Refused`]: it was not submitted.
     pub fn decision(&self, submission: Submission) -> Result<(), Refused> {
+        // A failure and an end are final, and say more.
+        if self.paused.load(Ordering::Acquire) && self.lock().stage == Stage::Open {
+            return Err(Refused::NoRoom);
+        }
         self.urgent(submission, self.limit)
     }
 
@@ -161,6 +177,7 @@ impl Queue {
 
     /// Takes no more decisions; what waits is still to be committed.
     pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
         let mut state = self.lock();
         if state.stage == Stage::Open {
             state.stage = Stage::Closed;
@@ -176,6 +193,16 @@ impl Queue {
         state.urgent = 0;
         state.bytes = 0;
         state.outcome_since = None;
+    }
+
+    /// Takes no decisions until told otherwise. What waits is committed; events and outcomes are still taken.
+    pub fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Release);
+    }
+
+    /// Whether [`Queue::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// Whether [`Queue::fail`] was called.

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::text::{self, number};
-use super::{Body, Kind, MAX_HEAD_BYTES, MAX_RECORD_BYTES};
+use super::{Body, Kind, MAX_HEAD_BYTES, MAX_RECORD_BYTES, Room};
 use crate::access::{Caller, Decision, Identity, Rule};
 use crate::audit::hash::Hash;
 use crate::clock::Timestamp;
@@ -149,6 +149,13 @@ pub enum Event<'a> {
         /// Microseconds; negative if it was set back.
         by_us: i64,
     },
+    /// The room on the log's disk became more or less.
+    Disk {
+        /// What it is now.
+        room: Room,
+        /// Bytes free, less those held back.
+        free_bytes: u64,
+    },
     /// A policy was loaded; its epoch is the record's.
     PolicyLoaded {
         /// How many rows it has.
@@ -182,9 +189,11 @@ pub enum Event<'a> {
 impl Event<'_> {
     const fn kind(&self) -> Kind {
         match self {
-            Self::Created { .. } | Self::Started { .. } | Self::Stopped | Self::ClockJumped { .. } => {
-                Kind::Lifecycle
-            }
+            Self::Created { .. }
+            | Self::Started { .. }
+            | Self::Stopped
+            | Self::ClockJumped { .. }
+            | Self::Disk { .. } => Kind::Lifecycle,
             Self::PolicyLoaded { .. } | Self::PolicyRefused { .. } => Kind::Policy,
             Self::ConfigLoaded | Self::ConfigRefused { .. } => Kind::Config,
             Self::Sum { .. } => Kind::Summary,
@@ -197,6 +206,7 @@ impl Event<'_> {
             Self::Started { .. } => "started",
             Self::Stopped => "stopped",
             Self::ClockJumped { .. } => "clock_jumped",
+            Self::Disk { room, .. } => room.event(),
             Self::PolicyLoaded { .. } | Self::ConfigLoaded => "loaded",
             Self::PolicyRefused { .. } | Self::ConfigRefused { .. } => "refused",
             Self::Sum { what, .. } => what,
@@ -254,6 +264,7 @@ impl Body {
                 }
                 number(&mut w.out, by_us.unsigned_abs());
             }
+            Event::Disk { free_bytes, .. } => w.number("free_bytes", *free_bytes),
             Event::PolicyLoaded { rows, files } => {
                 w.number("rows", *rows);
                 w.key("files");

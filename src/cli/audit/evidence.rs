@@ -130,7 +130,7 @@ fn is_damage(error: &StoreError) -> bool {
     match error {
         StoreError::Engine(error) => error.kind() == rocksdb::ErrorKind::Corruption,
         StoreError::Malformed(_) => true,
-        StoreError::Io(_) | StoreError::Missing(_) => false,
+        StoreError::Io(_) | StoreError::Missing(_) | StoreError::Failed => false,
     }
 }
 
