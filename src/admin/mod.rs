@@ -25,6 +25,8 @@ use axum::routing::get;
 
 use self::problem::Problem;
 use crate::audit::journal::Journal;
+use crate::audit::mark::keeper;
+use crate::audit::passes;
 use crate::audit::space::Space;
 use crate::audit::storage::Store;
 use crate::clock::{Clock, Timestamp};
@@ -47,6 +49,10 @@ pub struct Views {
     pub clock: Clock,
     /// The room on the log's disk.
     pub space: Space,
+    /// How the log's outside mark stands, if it has one.
+    pub mark: Option<Arc<keeper::Status>>,
+    /// How the log's verification stands.
+    pub verification: Arc<passes::Status>,
 }
 
 /// The API.

@@ -20,6 +20,7 @@ pub(super) fn unrecorded(cause: Unrecorded) {
         Unrecorded::TimedOut => "timed_out",
         Unrecorded::DiskFull => "disk_full",
         Unrecorded::Failed => "failed",
+        Unrecorded::Stopped => "stopped",
         Unrecorded::Closed => "closed",
     };
     counter!("portcullis_unrecorded_total", "cause" => cause).increment(1);

@@ -47,7 +47,7 @@ pub fn unrecorded(cause: Unrecorded) -> Response<Body> {
         Unrecorded::QueueFull | Unrecorded::TimedOut | Unrecorded::Closed => "1",
         // It comes back by itself, but not at once.
         Unrecorded::DiskFull => "10",
-        Unrecorded::Failed => "30",
+        Unrecorded::Failed | Unrecorded::Stopped => "30",
     };
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(retry));
     response

@@ -19,6 +19,8 @@ const FLOORS: &[(&str, u8)] = &[
     ("audit::query", 3),
     ("audit::marker", 3),
     ("audit::space", 3),
+    ("audit::mark", 3),
+    ("audit::passes", 3),
     ("authn", 3),
     ("policy", 3),
     ("config", 3),
@@ -41,6 +43,8 @@ const SIBLINGS: &[(&str, &str)] = &[
     ("audit::journal", "audit::storage"),
     ("audit::query", "audit::storage"),
     ("audit::marker", "audit::storage"),
+    ("audit::mark", "audit::storage"),
+    ("audit::passes", "audit::storage"),
     // Commands run what the app puts together.
     ("cli", "app"),
     ("main", "cli"),

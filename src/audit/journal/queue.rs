@@ -43,6 +43,8 @@ pub enum Refused {
     Failed,
     /// Decisions are refused for a while, since the disk has no room for them.
     NoRoom,
+    /// Decisions are refused for good, though no commit failed.
+    Stopped,
     /// It was closed.
     Closed,
 }
@@ -57,6 +59,8 @@ pub struct Queue {
     /// Whether decisions are refused for a while.
     paused: AtomicBool,
     closed: AtomicBool,
+    /// Whether decisions are refused for good; events and outcomes are not.
+    stopped: AtomicBool,
 }
 
 struct State {
@@ -85,6 +89,7 @@ impl Queue {
             state: Mutex::new(state),
             ready: Condvar::new(),
             limit,
+            stopped: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         }
@@ -95,6 +100,9 @@ impl Queue {
     /// # Errors
     /// [`Refused`]: it was not submitted.
     pub fn decision(&self, submission: Submission) -> Result<(), Refused> {
+        if self.is_stopped() {
+            return Err(Refused::Stopped);
+        }
         // A failure and an end are final, and say more.
         if self.paused.load(Ordering::Acquire) && self.lock().stage == Stage::Open {
             return Err(Refused::NoRoom);
@@ -203,6 +211,17 @@ impl Queue {
     /// Whether [`Queue::close`] was called.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// Takes no more decisions, for good. What waits is committed; so are events, and the outcomes of allows that are
+    /// open.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Queue::stop`] was called.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
     }
 
     /// Whether [`Queue::fail`] was called.

@@ -156,6 +156,13 @@ pub enum Event<'a> {
         /// Bytes free, less those held back.
         free_bytes: u64,
     },
+    /// The log was verified while it was in use, and does not hold.
+    VerificationFailed {
+        /// The first bad index.
+        first_bad_index: u64,
+        /// What is wrong with it.
+        fault: &'a str,
+    },
     /// A policy was loaded; its epoch is the record's.
     PolicyLoaded {
         /// How many rows it has.
@@ -193,7 +200,8 @@ impl Event<'_> {
             | Self::Started { .. }
             | Self::Stopped
             | Self::ClockJumped { .. }
-            | Self::Disk { .. } => Kind::Lifecycle,
+            | Self::Disk { .. }
+            | Self::VerificationFailed { .. } => Kind::Lifecycle,
             Self::PolicyLoaded { .. } | Self::PolicyRefused { .. } => Kind::Policy,
             Self::ConfigLoaded | Self::ConfigRefused { .. } => Kind::Config,
             Self::Sum { .. } => Kind::Summary,
@@ -207,6 +215,7 @@ impl Event<'_> {
             Self::Stopped => "stopped",
             Self::ClockJumped { .. } => "clock_jumped",
             Self::Disk { room, .. } => room.event(),
+            Self::VerificationFailed { .. } => "verification_failed",
             Self::PolicyLoaded { .. } | Self::ConfigLoaded => "loaded",
             Self::PolicyRefused { .. } | Self::ConfigRefused { .. } => "refused",
             Self::Sum { what, .. } => what,
@@ -265,6 +274,10 @@ impl Body {
                 number(&mut w.out, by_us.unsigned_abs());
             }
             Event::Disk { free_bytes, .. } => w.number("free_bytes", *free_bytes),
+            Event::VerificationFailed { first_bad_index, fault } => {
+                w.number("first_bad_index", *first_bad_index);
+                w.text("fault", fault.as_bytes(), budget::ERROR);
+            }
             Event::PolicyLoaded { rows, files } => {
                 w.number("rows", *rows);
                 w.key("files");
