@@ -144,6 +144,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn who_is_turned_away_for_want_of_a_record_is_told_when_to_come_again() {
+        use Unrecorded::{Closed, DiskFull, Failed, QueueFull, Stopped, TimedOut};
+        for cause in [QueueFull, TimedOut, DiskFull, Failed, Stopped, Closed] {
+            let answer = unrecorded(cause);
+            let after = answer.headers().get(header::RETRY_AFTER).and_then(|after| after.to_str().ok());
+            assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert!(after.is_some_and(|seconds| seconds.parse::<u8>().is_ok()), "{cause}");
+            assert!(!answer.headers().contains_key(PORTCULLIS_RECORD));
+        }
+    }
+
+    #[test]
     fn each_cause_has_its_status() {
         for (reason, proved, status, challenged) in [
             (Reason::NoMatch, false, 401, true),

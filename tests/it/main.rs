@@ -10,6 +10,7 @@ mod admin;
 mod background_verification;
 mod cli;
 mod deploy;
+mod disk;
 mod forwarding;
 mod house;
 mod jwt;
