@@ -90,8 +90,8 @@ fn a_disk_that_fills_turns_ready_off_then_refuses_calls_and_the_gate_comes_back_
     let held = std::thread::spawn(move || client.get("/slow/held", None));
     until("the call to be under way", || scene.slow.count() == 1);
 
-    // Full, to the last block and from one moment to the next.
-    scene.disk.fill();
+    // Full, from one moment to the next.
+    scene.disk.leave(MIB);
     until_room(&gate, 503, "full");
     assert_eq!(figure(&gate, "portcullis_disk_full"), 1.0);
     let seen = scene.upstream.count();
@@ -127,8 +127,8 @@ fn a_reserve_that_cannot_be_had_again_keeps_calls_out_and_a_little_room_is_not_e
     let gate = scene.site.start();
     scene.disk.leave(15 * MIB);
     until_room(&gate, 503, "full");
-    // The reserve lies beside what was left: 31 MiB; for 35 it would hold it again.
-    assert!(scene.disk.free() > 30 * MIB);
+    // The reserve lies beside what was left: with 36 MiB the gate would hold it again.
+    assert!(scene.disk.free() > 25 * MIB);
     assert_refused(&gate.client().get("/public/a", None), "10");
     scene.disk.clear();
     scene.disk.leave(40 * MIB);
@@ -187,7 +187,7 @@ fn a_write_that_finds_no_room_stops_the_log_until_a_restart_and_nothing_acknowle
         assert!(acknowledged.len() < 20_000, "the disk never filled");
     };
     assert_refused(&refused, "30");
-    assert!(gate.said().contains("No space left on device"), "{}", gate.said());
+    until("the cause to be said", || gate.said().contains("No space left on device"));
     assert_eq!(scene.upstream.count(), acknowledged.len());
     assert_eq!(
         (figure(&gate, "portcullis_log_failed"), gate.health().get("/readyz", None).status),

@@ -89,10 +89,10 @@ impl Space {
             Room::Low => 1,
             Room::Full => 2,
         };
-        self.0.room.store(code, Ordering::Release);
         self.saw(free);
         metrics::gauge!("portcullis_disk_low").set(if room == Room::Ample { 0.0 } else { 1.0 });
         metrics::gauge!("portcullis_disk_full").set(if room == Room::Full { 1.0 } else { 0.0 });
+        self.0.room.store(code, Ordering::Release);
     }
 
     fn saw(&self, free: u64) {
