@@ -290,7 +290,12 @@ impl Journal {
     /// [`Unrecorded`]: it was not submitted.
     pub fn note(&self, epochs: Epochs, event: &Event<'_>) -> Result<(), Unrecorded> {
         let body = Body::event(&epochs, event);
-        Ok(self.0.queue.event(Submission { body, effect: Effect::None, wake: None })?)
+        Ok(self.0.queue.event(Submission {
+            body,
+            effect: Effect::None,
+            wake: None,
+            held: Held::default(),
+        })?)
     }
 
     /// Takes no decisions from now on, or takes them again. Events and outcomes are taken all the while.
