@@ -19,6 +19,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("audit::query", 3),
     ("audit::marker", 3),
     ("audit::lent", 3),
+    ("audit::space", 3),
     ("audit::mark", 3),
     ("audit::passes", 3),
     ("authn", 3),

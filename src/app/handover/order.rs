@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::give::Visitor;
 use crate::app::accepting::Accepting;
 use crate::app::claim::Claim;
+use crate::app::disk;
 use crate::app::log::{self, LogError};
 use crate::app::watch::{Served, Watch, Watching};
 use crate::app::{LAST_WORDS, StartError};
@@ -14,6 +15,7 @@ use crate::audit::journal::{Journal, Unrecorded};
 use crate::audit::lent::LentStore;
 use crate::audit::record::Event;
 use crate::audit::rocks::OpenError;
+use crate::audit::space::{self, Space};
 use crate::audit::storage::Store;
 use crate::clock::Clock;
 use crate::config::settings::{Log, Verify};
@@ -30,6 +32,8 @@ pub(in crate::app) struct Place {
     pub(in crate::app) store: Arc<LentStore>,
     pub(in crate::app) writer: Option<JoinHandle<()>>,
     pub(in crate::app) watching: Option<Watching>,
+    pub(in crate::app) room: Option<space::Watch>,
+    pub(in crate::app) space: Space,
 }
 
 impl Place {
@@ -104,6 +108,7 @@ impl Place {
         if let Some(watching) = self.watching.take() {
             watching.end().await;
         }
+        self.room = None;
         self.accepting.end_health();
         let store = Arc::clone(&self.store);
         // A panic while closing leaves the log locked, which the other is told.
@@ -135,6 +140,9 @@ impl Place {
         self.journal.event(epochs, &Event::Started { version: env!("CARGO_PKG_VERSION") }).await?;
         let served = Served { store: &store, journal: &self.journal, live: &live, clock: &self.clock };
         self.watching = Some(watch.begin(&served, self.verify)?);
+        let room = disk::watch(&self.log, &self.journal, &live, &self.space)
+            .map_err(|source| StartError::Io { what: "the log's disk, or the reserve on it", source })?;
+        self.room = Some(room);
         if let Err(error) = self.claim.sign() {
             tracing::warn!(%error, "the claim does not name this process");
         }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::text::{self, number};
-use super::{Body, Kind, MAX_HEAD_BYTES, MAX_RECORD_BYTES};
+use super::{Body, Kind, MAX_HEAD_BYTES, MAX_RECORD_BYTES, Room};
 use crate::access::{Caller, Decision, Identity, Rule};
 use crate::audit::hash::Hash;
 use crate::clock::Timestamp;
@@ -151,6 +151,13 @@ pub enum Event<'a> {
         /// Microseconds; negative if it was set back.
         by_us: i64,
     },
+    /// The room on the log's disk became more or less.
+    Disk {
+        /// What it is now.
+        room: Room,
+        /// Bytes free, less those held back.
+        free_bytes: u64,
+    },
     /// The log was verified while it was in use, and does not hold.
     VerificationFailed {
         /// The first bad index.
@@ -196,6 +203,7 @@ impl Event<'_> {
             | Self::Stopped
             | Self::HandedOver
             | Self::ClockJumped { .. }
+            | Self::Disk { .. }
             | Self::VerificationFailed { .. } => Kind::Lifecycle,
             Self::PolicyLoaded { .. } | Self::PolicyRefused { .. } => Kind::Policy,
             Self::ConfigLoaded | Self::ConfigRefused { .. } => Kind::Config,
@@ -210,6 +218,7 @@ impl Event<'_> {
             Self::Stopped => "stopped",
             Self::HandedOver => "handed_over",
             Self::ClockJumped { .. } => "clock_jumped",
+            Self::Disk { room, .. } => room.event(),
             Self::VerificationFailed { .. } => "verification_failed",
             Self::PolicyLoaded { .. } | Self::ConfigLoaded => "loaded",
             Self::PolicyRefused { .. } | Self::ConfigRefused { .. } => "refused",
@@ -268,6 +277,7 @@ impl Body {
                 }
                 number(&mut w.out, by_us.unsigned_abs());
             }
+            Event::Disk { free_bytes, .. } => w.number("free_bytes", *free_bytes),
             Event::VerificationFailed { first_bad_index, fault } => {
                 w.number("first_bad_index", *first_bad_index);
                 w.text("fault", fault.as_bytes(), budget::ERROR);
