@@ -205,7 +205,11 @@ async fn run<U: Future<Output = ()>>(
         None => log::open(&settings.log, &key)?,
     };
     let watch = Watch::take_up(&settings.log, &key, &*store)?;
-    let options = JournalOptions { queue: settings.log.queue, timeout: settings.log.timeout };
+    let options = JournalOptions {
+        queue: settings.log.queue,
+        timeout: settings.log.timeout,
+        denial_bytes: settings.limits.denial_bytes,
+    };
     let epochs = parts.epochs;
     let (journal, writer) = Journal::open(Arc::clone(&store), key, clock.clone(), options, epochs)?;
     journal.event(epochs, &Event::Started { version: env!("CARGO_PKG_VERSION") }).await?;
@@ -232,6 +236,7 @@ async fn run<U: Future<Output = ()>>(
     let (workers, threads) = start_workers(settings.server.workers, &live, &journal, (&drain, &faults))?;
     let summing = faults.clone().keep_sums(journal.clone(), Arc::clone(&live));
     tokio::task::spawn_local(summing);
+    tokio::task::spawn_local(journal.clone().keep_counts());
 
     let addresses = Addresses::of(&front, &admin, &health_socket)
         .map_err(|source| StartError::Io { what: "the listeners' addresses", source })?;
@@ -282,6 +287,7 @@ async fn run<U: Future<Output = ()>>(
     let last = live.load_full();
     let last_words = async {
         faults.record(&journal, &last).await;
+        journal.write_counts().await;
         let stopped = journal.event(last.epochs, &Event::Stopped).await;
         journal.close();
         let _ = tokio::task::spawn_blocking(move || writer.join()).await;

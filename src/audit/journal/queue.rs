@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::Committed;
 use crate::audit::record::{Body, Epochs};
@@ -22,6 +22,8 @@ pub struct Submission {
     pub effect: Effect,
     /// Who waits for it.
     pub wake: Option<oneshot::Sender<Committed>>,
+    /// Who leans on it, and waits for its index.
+    pub first: Option<watch::Sender<Option<u64>>>,
     /// What is let go once it is durable or refused, whether or not anyone still waits.
     pub held: Held,
 }
@@ -44,10 +46,21 @@ impl Held {
 pub enum Effect {
     /// Nothing.
     None,
-    /// It is an allow, under these epochs: it opens one.
-    Opens(Epochs),
+    /// It is an allow: it opens one, if its outcome is to follow.
+    Opens(Opening),
     /// It is the outcome of the decision at this index: it closes that one.
     Closes(u64),
+}
+
+/// What an allow's outcome will need of its decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// What it was decided by.
+    pub epochs: Epochs,
+    /// Whether there will be one.
+    pub follows: bool,
+    /// The decision's mark.
+    pub tag: Option<&'static str>,
 }
 
 /// Why the queue takes nothing.
@@ -130,6 +143,7 @@ impl Queue {
             body,
             effect: Effect::Closes(index),
             wake: None,
+            first: None,
             held: Held::default(),
         });
         if state.outcome_since.is_none() {
@@ -205,6 +219,21 @@ impl Queue {
         state.urgent = 0;
         state.bytes = 0;
         state.outcome_since = None;
+    }
+
+    /// Whether a decision would be taken, but for the room.
+    ///
+    /// # Errors
+    /// [`Refused`]: why not.
+    pub fn admits(&self) -> Result<(), Refused> {
+        if self.is_stopped() {
+            return Err(Refused::Stopped);
+        }
+        match self.lock().stage {
+            Stage::Open => Ok(()),
+            Stage::Closed => Err(Refused::Closed),
+            Stage::Failed => Err(Refused::Failed),
+        }
     }
 
     /// Takes no more decisions, for good. What waits is committed; so are events, and the outcomes of allows that are

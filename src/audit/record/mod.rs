@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `text` | how a value that came from outside is written, whatever bytes it has and however long it is |
 //! | `entry` | what decisions, outcomes and events say of themselves: a [`Body`] from each |
+//! | `fields` | their fields, each within its budget |
 //! | `head` | [`Head`]: index, prev, time, kind, read by fixed prefix |
 //! | `view` | [`Record`]: a stored record, read whole, for queries |
 //!
@@ -18,13 +19,16 @@
 //! 3. Keys come in a fixed order, once each; a field without a value is left out; `null` is never written.
 
 mod entry;
+mod fields;
 mod head;
 mod text;
 mod view;
 
 use crate::clock::Timestamp;
 
-pub use entry::{ClientEntry, DecisionEntry, Epochs, Event, OutcomeEntry, OutcomeResult, RequestEntry};
+pub use entry::{
+    ClientEntry, DecisionEntry, Epochs, Event, HeadEntry, OutcomeEntry, OutcomeResult, RequestEntry, Shown,
+};
 pub use head::{Head, RecordError};
 pub use view::Record;
 
