@@ -12,6 +12,7 @@ mod backpressure;
 mod cancelled;
 mod cli;
 mod deploy;
+mod disk;
 mod forwarding;
 mod hostile;
 mod house;

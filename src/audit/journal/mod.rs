@@ -81,6 +81,9 @@ pub enum Unrecorded {
     /// It was not durable in time. It may still become so; then its outcome says it was not forwarded.
     #[error("the log did not take the record in time")]
     TimedOut,
+    /// The disk has room only for what must still be said; the log takes decisions again once it has more.
+    #[error("the log's disk is full")]
+    DiskFull,
     /// A write failed; the log takes nothing until a restart.
     #[error("the log has failed and takes no records until the gate is restarted")]
     Failed,
@@ -97,6 +100,7 @@ impl From<Refused> for Unrecorded {
         match refused {
             Refused::Full => Self::QueueFull,
             Refused::Failed => Self::Failed,
+            Refused::NoRoom => Self::DiskFull,
             Refused::Stopped => Self::Stopped,
             Refused::Closed => Self::Closed,
         }
@@ -269,6 +273,31 @@ impl Journal {
             held: Held::default(),
         })?;
         woken.await.map(|committed| committed.index).map_err(|_| Unrecorded::Failed)
+    }
+
+    /// Submits an event of the gate itself, and waits for nothing.
+    ///
+    /// # Errors
+    /// [`Unrecorded`]: it was not submitted.
+    pub fn note(&self, epochs: Epochs, event: &Event<'_>) -> Result<(), Unrecorded> {
+        let body = Body::event(&epochs, event);
+        Ok(self.0.queue.event(Submission {
+            body,
+            effect: Effect::None,
+            wake: None,
+            first: None,
+            held: Held::default(),
+        })?)
+    }
+
+    /// Takes no decisions from now on, or takes them again. Events and outcomes are taken all the while.
+    pub fn pause(&self, paused: bool) {
+        self.0.queue.pause(paused);
+    }
+
+    /// Whether [`Journal::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.0.queue.is_closed()
     }
 
     /// The log's name.

@@ -70,6 +70,8 @@ pub enum Refused {
     Full,
     /// A commit failed.
     Failed,
+    /// Decisions are refused for a while, since the disk has no room for them.
+    NoRoom,
     /// Decisions are refused for good, though no commit failed.
     Stopped,
     /// It was closed.
@@ -83,6 +85,9 @@ pub struct Queue {
     state: Mutex<State>,
     ready: Condvar,
     limit: usize,
+    /// Whether decisions are refused for a while.
+    paused: AtomicBool,
+    closed: AtomicBool,
     /// Whether decisions are refused for good; events and outcomes are not.
     stopped: AtomicBool,
 }
@@ -104,12 +109,29 @@ enum Stage {
     Failed,
 }
 
+impl Stage {
+    const fn takes(self) -> Result<(), Refused> {
+        match self {
+            Self::Open => Ok(()),
+            Self::Closed => Err(Refused::Closed),
+            Self::Failed => Err(Refused::Failed),
+        }
+    }
+}
+
 impl Queue {
     /// A queue for at most `limit` decisions.
     pub fn new(limit: usize) -> Self {
         let state =
             State { waiting: Vec::new(), urgent: 0, bytes: 0, outcome_since: None, stage: Stage::Open };
-        Self { state: Mutex::new(state), ready: Condvar::new(), limit, stopped: AtomicBool::new(false) }
+        Self {
+            state: Mutex::new(state),
+            ready: Condvar::new(),
+            limit,
+            stopped: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+        }
     }
 
     /// Submits a decision.
@@ -117,10 +139,9 @@ impl Queue {
     /// # Errors
     /// [`Refused`]: it was not submitted.
     pub fn decision(&self, submission: Submission) -> Result<(), Refused> {
-        if self.is_stopped() {
-            return Err(Refused::Stopped);
-        }
-        self.urgent(submission, self.limit)
+        let state = self.lock();
+        self.takes_decisions(&state)?;
+        self.push(state, submission, self.limit)
     }
 
     /// Submits an event of the gate's own; these have room that decisions do not take from them.
@@ -128,7 +149,9 @@ impl Queue {
     /// # Errors
     /// [`Refused`]: it was not submitted.
     pub fn event(&self, submission: Submission) -> Result<(), Refused> {
-        self.urgent(submission, self.limit + EVENT_ROOM)
+        let state = self.lock();
+        state.stage.takes()?;
+        self.push(state, submission, self.limit + EVENT_ROOM)
     }
 
     /// Submits the outcome of the decision at `index`. After a failed commit it is dropped: the next start closes
@@ -155,13 +178,21 @@ impl Queue {
         }
     }
 
-    fn urgent(&self, submission: Submission, limit: usize) -> Result<(), Refused> {
-        let mut state = self.lock();
-        match state.stage {
-            Stage::Open => {}
-            Stage::Closed => return Err(Refused::Closed),
-            Stage::Failed => return Err(Refused::Failed),
+    fn takes_decisions(&self, state: &State) -> Result<(), Refused> {
+        if self.is_stopped() {
+            return Err(Refused::Stopped);
         }
+        // A failure and an end are final, and say more than a pause.
+        state.stage.takes()?;
+        if self.paused.load(Ordering::Acquire) { Err(Refused::NoRoom) } else { Ok(()) }
+    }
+
+    fn push(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        submission: Submission,
+        limit: usize,
+    ) -> Result<(), Refused> {
         if state.urgent >= limit || state.bytes + submission.body.sealed_len() > MAX_BYTES {
             return Err(Refused::Full);
         }
@@ -204,6 +235,7 @@ impl Queue {
 
     /// Takes no more decisions; what waits is still to be committed.
     pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
         let mut state = self.lock();
         if state.stage == Stage::Open {
             state.stage = Stage::Closed;
@@ -221,19 +253,22 @@ impl Queue {
         state.outcome_since = None;
     }
 
-    /// Whether a decision would be taken, but for the room.
+    /// Whether a decision would be taken, but for the room in the queue.
     ///
     /// # Errors
     /// [`Refused`]: why not.
     pub fn admits(&self) -> Result<(), Refused> {
-        if self.is_stopped() {
-            return Err(Refused::Stopped);
-        }
-        match self.lock().stage {
-            Stage::Open => Ok(()),
-            Stage::Closed => Err(Refused::Closed),
-            Stage::Failed => Err(Refused::Failed),
-        }
+        self.takes_decisions(&self.lock())
+    }
+
+    /// Takes no decisions until told otherwise. What waits is committed; events and outcomes are still taken.
+    pub fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Release);
+    }
+
+    /// Whether [`Queue::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// Takes no more decisions, for good. What waits is committed; so are events, and the outcomes of allows that are

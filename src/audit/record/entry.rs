@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::fields::{Fields, budget};
 use super::text::{self, number};
-use super::{Body, Kind};
+use super::{Body, Kind, Room};
 use crate::access::recording::Detail;
 use crate::access::{Decision, Identity};
 use crate::audit::hash::Hash;
@@ -191,6 +191,13 @@ pub enum Event<'a> {
         /// Microseconds; negative if it was set back.
         by_us: i64,
     },
+    /// The room on the log's disk became more or less.
+    Disk {
+        /// What it is now.
+        room: Room,
+        /// Bytes free, less those held back.
+        free_bytes: u64,
+    },
     /// The log was verified while it was in use, and does not hold.
     VerificationFailed {
         /// The first bad index.
@@ -255,6 +262,7 @@ impl Event<'_> {
             | Self::Started { .. }
             | Self::Stopped
             | Self::ClockJumped { .. }
+            | Self::Disk { .. }
             | Self::VerificationFailed { .. } => Kind::Lifecycle,
             Self::PolicyLoaded { .. } | Self::PolicyRefused { .. } => Kind::Policy,
             Self::ConfigLoaded | Self::ConfigRefused { .. } => Kind::Config,
@@ -268,6 +276,7 @@ impl Event<'_> {
             Self::Started { .. } => "started",
             Self::Stopped => "stopped",
             Self::ClockJumped { .. } => "clock_jumped",
+            Self::Disk { room, .. } => room.event(),
             Self::VerificationFailed { .. } => "verification_failed",
             Self::PolicyLoaded { .. } | Self::ConfigLoaded => "loaded",
             Self::PolicyRefused { .. } | Self::ConfigRefused { .. } => "refused",
@@ -332,6 +341,7 @@ impl Body {
                 }
                 number(&mut w.out, by_us.unsigned_abs());
             }
+            Event::Disk { free_bytes, .. } => w.number("free_bytes", *free_bytes),
             Event::VerificationFailed { first_bad_index, fault } => {
                 w.number("first_bad_index", *first_bad_index);
                 w.text("fault", fault.as_bytes(), budget::ERROR);
