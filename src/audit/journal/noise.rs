@@ -34,6 +34,8 @@ struct State {
     /// Bytes per second; `None` is unlimited.
     bound: Option<u64>,
     rows: HashMap<Key, Row>,
+    /// Rows that newer ones took the place of, with what was counted for them.
+    past: Vec<(Key, Row)>,
     /// What is left of the bound, bytes; below zero where a fold's first record overdrew it.
     left: f64,
     filled: Instant,
@@ -80,7 +82,7 @@ impl Noise {
     /// Nothing counted yet; unproved callers may add `bound` bytes a second, or as many as they like.
     pub fn new(bound: Option<u64>, clock: Clock) -> Self {
         let left = bound.unwrap_or_default() as f64 * BURST_SECONDS;
-        let state = State { bound, rows: HashMap::new(), left, filled: Instant::now() };
+        let state = State { bound, rows: HashMap::new(), past: Vec::new(), left, filled: Instant::now() };
         Self { state: Mutex::new(state), clock }
     }
 
@@ -125,18 +127,15 @@ impl Noise {
         metrics::counter!("portcullis_collapsed_denials_total", "how" => how).increment(1);
         let now = self.clock.now();
         let mut state = self.lock();
-        // Its row may have gone meanwhile, with all that was counted; then this begins it again.
-        let row = state.rows.entry(key).or_insert_with(|| Row {
-            first,
-            epochs,
-            opened: Instant::now(),
-            count: 0,
-            since: now,
-        });
-        if row.count == 0 {
-            row.since = now;
+        // Its row may have gone meanwhile, with all that was counted, or another may be in its place.
+        match state.rows.get_mut(&key).filter(|row| row.first.same_channel(&first)) {
+            Some(row) => row.add(now),
+            None => {
+                let mut row = Row { first, epochs, opened: Instant::now(), count: 0, since: now };
+                row.add(now);
+                state.past.push((key, row));
+            }
         }
-        row.count += 1;
     }
 
     /// Sets the bound, bytes per second.
@@ -147,21 +146,15 @@ impl Noise {
     /// Takes what was counted and is not on record yet, and forgets what nothing more can lean on.
     pub fn take(&self) -> Vec<(Epochs, Count)> {
         let now = Instant::now();
-        let mut counts = Vec::new();
-        self.lock().rows.retain(|key, row| {
-            // A first that is not durable yet holds its row, and its count.
-            let first = *row.first.borrow();
-            if let Some(decision) = first
-                && row.count > 0
-            {
-                let count = std::mem::take(&mut row.count);
-                let network = match key {
-                    Key::Identical(_) => None,
-                    Key::Folded(network) => Some(*network),
-                };
-                counts.push((row.epochs, Count { decision, count, since: row.since, network }));
-            }
-            !row.is_lost() && (row.count > 0 || now.duration_since(row.opened) < key.lasts())
+        let mut state = self.lock();
+        let State { rows, past, .. } = &mut *state;
+        let mut counts: Vec<_> =
+            past.drain(..).filter_map(|(key, mut row)| Some((row.epochs, row.take(key)?))).collect();
+        rows.retain(|key, row| {
+            counts.extend(row.take(*key).map(|count| (row.epochs, count)));
+            // A first that is not durable yet holds its row.
+            let stands = now.duration_since(row.opened) < key.lasts() || row.first.borrow().is_none();
+            stands && !row.is_lost()
         });
         counts
     }
@@ -200,12 +193,13 @@ impl State {
         stands.then(|| Lean { first: row.first.clone(), key })
     }
 
-    /// Begins a row whose first record is on its way. Counts of an older row under the key go on in it.
+    /// Begins a row whose first record is on its way.
     fn open(&mut self, key: Key, epochs: Epochs, now: Instant) -> watch::Sender<Option<u64>> {
         let (sender, first) = watch::channel(None);
-        let (count, since) =
-            self.rows.get(&key).map_or((0, Timestamp::from_micros(0)), |row| (row.count, row.since));
-        self.rows.insert(key, Row { first, epochs, opened: now, count, since });
+        let row = Row { first, epochs, opened: now, count: 0, since: Timestamp::from_micros(0) };
+        if let Some(old) = self.rows.insert(key, row).filter(|old| old.count > 0) {
+            self.past.push((key, old));
+        }
         sender
     }
 
@@ -237,6 +231,24 @@ impl State {
 }
 
 impl Row {
+    fn add(&mut self, now: Timestamp) {
+        if self.count == 0 {
+            self.since = now;
+        }
+        self.count += 1;
+    }
+
+    /// Takes what was counted, if anything was.
+    fn take(&mut self, key: Key) -> Option<Count> {
+        let decision = (*self.first.borrow())?;
+        let count = std::mem::take(&mut self.count);
+        let network = match key {
+            Key::Identical(_) => None,
+            Key::Folded(network) => Some(network),
+        };
+        (count > 0).then_some(Count { decision, count, since: self.since, network })
+    }
+
     /// Whether its first record never came to be.
     fn is_lost(&self) -> bool {
         // In this order: a sender that is gone has sent whatever it was to send.
