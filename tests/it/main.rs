@@ -18,6 +18,7 @@ mod hostile;
 mod house;
 mod jwt;
 mod listener;
+mod noise;
 mod open_allows;
 mod outside_mark;
 mod p1_no_record_no_pass;
