@@ -9,6 +9,7 @@ mod support;
 mod admin;
 mod cli;
 mod deploy;
+mod faults;
 mod forwarding;
 mod house;
 mod jwt;

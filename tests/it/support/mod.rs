@@ -11,12 +11,14 @@
 //! | [`tokens`] | an issuer's keys and tokens |
 //! | [`log`] | records as stored; verification |
 //! | [`faulty`] | a store that blocks or fails when told to |
+//! | [`shim`] | a disk that fails when told to, beneath the real binary |
 
 pub mod client;
 pub mod faulty;
 pub mod frames;
 pub mod gate;
 pub mod log;
+pub mod shim;
 pub mod tokens;
 pub mod upstream;
 pub mod wire;
@@ -25,6 +27,7 @@ use std::time::{Duration, Instant};
 
 pub use self::client::{Answer, Client};
 pub use self::gate::{Gate, Setup, Site};
+pub use self::shim::Shim;
 pub use self::tokens::Signer;
 pub use self::upstream::{Act, Upstream};
 pub use self::wire::Wire;

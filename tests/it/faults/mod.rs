@@ -1,0 +1,16 @@
+//! What can go wrong beneath a gate, and what must hold then: P1, P4 and P7 under faults.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | [`table`] | what fails while the gate runs: one table, run against the real binary and against the faulty store |
+//! | [`rest`] | what is damaged while it does not: one table |
+//! | [`recovery`] | killed at every step of a start |
+//! | [`power`] | a file system that is shut down hard; disks that lie |
+//! | [`crash`] | the crash loop |
+//! | [`ledger`] | what callers were told, held against the log and the upstream |
+//!
+//! After each row the whole log verifies, every answer's record is where the answer says, nothing reached the upstream
+//! without one, every allow is closed once, and what was not recorded was answered 503 or not at all.
+
+mod ledger;
+mod table;
