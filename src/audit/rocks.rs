@@ -80,6 +80,12 @@ pub enum OpenError {
         /// RocksDB's word.
         source: rocksdb::Error,
     },
+    /// The directory has no write-ahead log, which RocksDB keeps one of at all times and would not miss.
+    #[error(
+        "the write-ahead log (*.log) in {0} is missing, and with it the log's last records: bring the file back, or \
+         restore the directory whole"
+    )]
+    NoWriteAhead(PathBuf),
     /// A layout this version does not know.
     #[error("the log in {path} has format {found:?}; this version reads format \"1\"")]
     Format {
@@ -119,10 +125,11 @@ impl RocksStore {
     /// # Errors
     /// [`OpenError::Absent`], [`OpenError::Locked`], [`OpenError::Format`], or what the disk or RocksDB says.
     pub fn open(dir: &Path, options: RocksOptions) -> Result<Self, OpenError> {
-        if !Self::is_at(dir) {
-            return Err(OpenError::Absent(dir.to_owned()));
-        }
-        let db = DB::open_cf_descriptors(&database_options(options), dir, families(options)).map_err(
+        present(dir)?;
+        let mut database = database_options(options);
+        // Not of a secondary's: RocksDB does not support it there.
+        database.set_track_and_verify_wals_in_manifest(true);
+        let db = DB::open_cf_descriptors(&database, dir, families(options)).map_err(
             |source| {
                 let path = dir.to_owned();
                 // RocksDB has no code of its own for a held lock; it says so in an IO error.
@@ -141,9 +148,7 @@ impl RocksStore {
     /// # Errors
     /// As [`RocksStore::open`], less the lock.
     pub fn open_read_only(dir: &Path) -> Result<Self, OpenError> {
-        if !Self::is_at(dir) {
-            return Err(OpenError::Absent(dir.to_owned()));
-        }
+        present(dir)?;
         let options = RocksOptions::default();
         let mut database = database_options(options);
         // A secondary must keep every file open, since the primary may delete one at any time.
@@ -334,6 +339,21 @@ fn families(options: RocksOptions) -> Vec<ColumnFamilyDescriptor> {
         ColumnFamilyDescriptor::new(OPEN, plain.clone()),
         ColumnFamilyDescriptor::new(META, plain),
     ]
+}
+
+/// Whether `dir` holds a log with a write-ahead log. RocksDB opens one without as if its last records had never been;
+/// of those before the last, its manifest knows.
+fn present(dir: &Path) -> Result<(), OpenError> {
+    let io = |source| OpenError::Io { path: dir.to_owned(), source };
+    if !RocksStore::is_at(dir) {
+        return Err(OpenError::Absent(dir.to_owned()));
+    }
+    for entry in std::fs::read_dir(dir).map_err(io)? {
+        if Path::new(&entry.map_err(io)?.file_name()).extension().is_some_and(|extension| extension == "log") {
+            return Ok(());
+        }
+    }
+    Err(OpenError::NoWriteAhead(dir.to_owned()))
 }
 
 /// Makes `dir` and its parents, open to this user only.

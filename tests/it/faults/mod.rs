@@ -13,4 +13,5 @@
 //! without one, every allow is closed once, and what was not recorded was answered 503 or not at all.
 
 mod ledger;
+mod rest;
 mod table;
