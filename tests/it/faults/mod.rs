@@ -7,11 +7,18 @@
 //! | [`recovery`] | killed at every step of a start |
 //! | [`power`] | a file system that is shut down hard; disks that lie |
 //! | [`crash`] | the crash loop |
+//! | [`load`] | callers of all kinds at once |
 //! | [`ledger`] | what callers were told, held against the log and the upstream |
 //!
 //! After each row the whole log verifies, every answer's record is where the answer says, nothing reached the upstream
 //! without one, every allow is closed once, and what was not recorded was answered 503 or not at all.
 
 mod ledger;
+mod load;
+mod power;
+mod recovery;
 mod rest;
 mod table;
+
+/// Rows are about single records: no bound on what denials may add to the log.
+const UNBOUNDED: &str = "[limits]\ndenial_bytes = \"unlimited\"";

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::UNBOUNDED;
 use super::ledger::{self, Closed, Told, judge};
 use crate::support::client::{Answer, Client, empty};
 use crate::support::faulty::Fault;
@@ -154,7 +155,7 @@ fn every_row_of_the_table_holds_over_the_faulty_store() {
 
 fn run_real(row: &Row, real: Real, struck: &str) {
     let upstream = Upstream::start(Act::Answer);
-    let site = Setup::new(&upstream).log(UNBOUNDED).site();
+    let site = Setup::new(&upstream).tables(UNBOUNDED).site();
     let shim = Shim::under(&site);
     let gate = site.start();
     let mut told = calls("before", &[gate.client(), gate.client2()]);
@@ -184,7 +185,7 @@ fn run_real(row: &Row, real: Real, struck: &str) {
 
 fn run_here(row: &Row, fault: Fault, struck: &str) {
     let upstream = Upstream::start(Act::Answer);
-    let site = Setup::new(&upstream).log(UNBOUNDED).site();
+    let site = Setup::new(&upstream).tables(UNBOUNDED).site();
     let gate = site.start_here();
     let mut told = calls("before", &[gate.client(), gate.client2()]);
     settle(&site);
@@ -289,6 +290,3 @@ fn figure(health: Client, name: &str) -> Option<f64> {
     let metrics = health.get("/metrics", None);
     metrics.text().lines().find_map(|line| line.strip_prefix(name)?.parse().ok())
 }
-
-/// Rows are about single records, whatever bounds there are on what denials may cost.
-pub const UNBOUNDED: &str = "";

@@ -14,9 +14,7 @@ pub mod op {
     pub const WRITE: u64 = 1;
     pub const SYNC: u64 = 2;
     pub const CREATE: u64 = 4;
-    pub const RENAME: u64 = 8;
-    pub const UNLINK: u64 = 16;
-    pub const TRUNCATE: u64 = 32;
+    /// These, and renaming, removing and cutting.
     pub const ANY: u64 = 63;
 }
 
@@ -121,6 +119,11 @@ impl Shim {
     /// How far the machine's clock is off, seconds.
     pub fn clock(&self, seconds: i64) {
         self.set(CLOCK_NS, (seconds * 1_000_000_000).cast_unsigned());
+    }
+
+    /// Forgets what was synced until now: all that is there counts as synced. The gate must be down.
+    pub fn forget(&self) {
+        let _ = std::fs::remove_file(&self.synced);
     }
 
     /// Takes away what the gate, which is dead, had not synced: each file is cut to its last synced length.

@@ -1,0 +1,144 @@
+//! Power cuts for real: the log on a file system of its own, which is shut down without writing what it holds back.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::LazyLock;
+
+use super::ledger::{Closed, judge};
+use super::load::Load;
+use super::table::calls;
+use crate::support::shim::compile;
+use crate::support::{Act, Setup, Shim, Site, Upstream, until};
+
+/// An ext4 file system in a file, mounted where the site's log is. Unmounted when dropped.
+pub struct Disk {
+    pub site: Arc<Site>,
+}
+
+impl Disk {
+    /// Makes one for a site without log, and creates the log.
+    ///
+    /// # Errors
+    /// Why it cannot be: it needs root, loop devices and `mkfs.ext4`.
+    pub fn under(site: Arc<Site>) -> Result<Self, String> {
+        let image = site.path("disk.img");
+        std::fs::File::create(&image).and_then(|image| image.set_len(96 << 20)).unwrap();
+        run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image))?;
+        let disk = Self { site };
+        let _ = std::fs::create_dir(disk.mount_point());
+        disk.mount()?;
+        std::fs::create_dir(disk.mount_point().join("log")).unwrap();
+        std::os::unix::fs::symlink(disk.mount_point().join("log"), disk.site.log_dir()).unwrap();
+        portcullis::app::create_log(&disk.site.settings()).unwrap_or_else(|error| panic!("{error}"));
+        Ok(disk)
+    }
+
+    /// As [`Disk::under`]; `None`, loudly, where it cannot be.
+    pub fn or_skip(site: Arc<Site>) -> Option<Self> {
+        match Self::under(site) {
+            Ok(disk) => Some(disk),
+            Err(reason) => {
+                eprintln!("SKIPPED: no power cut on a real file system: {reason}");
+                None
+            }
+        }
+    }
+
+    /// The power goes: from now on nothing is written, and what was not synced is lost.
+    pub fn cut(&self) {
+        run(Command::new(&*SHUTDOWN).arg(self.mount_point())).unwrap();
+    }
+
+    /// The power comes back; the gate must be down.
+    pub fn restore(&self) {
+        run(Command::new("umount").arg(self.mount_point())).unwrap();
+        self.mount().unwrap();
+    }
+
+    fn mount(&self) -> Result<(), String> {
+        run(Command::new("mount").args(["-o", "loop"]).arg(self.site.path("disk.img")).arg(self.mount_point()))
+    }
+
+    fn mount_point(&self) -> PathBuf {
+        self.site.path("disk")
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = run(Command::new("umount").arg("-l").arg(self.mount_point()));
+    }
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim())),
+    }
+}
+
+static SHUTDOWN: LazyLock<PathBuf> = LazyLock::new(|| compile("shutdown.c", &[]));
+
+#[test]
+fn a_power_cut_under_load_loses_nothing_that_was_acknowledged() {
+    let upstream = Upstream::start(Act::Answer);
+    let Some(disk) = Disk::or_skip(Setup::new(&upstream).tables(super::UNBOUNDED).site_without_log()) else { return };
+    let (mut told, number) = (Vec::new(), Arc::default());
+    for round in 0..4 {
+        let gate = disk.site.start();
+        let load = Load::start(&gate, &number);
+        until("some load", || load.answers() > 100 + 40 * round);
+        disk.cut();
+        // The gate is still up, and must not take anything for written.
+        until("the gate to notice", || gate.health().get("/readyz", None).status == 503);
+        gate.kill();
+        told.extend(load.finish());
+        disk.restore();
+        judge(&disk.site, &told, &upstream, Closed::NotYet).assert_none("after the cut");
+    }
+    disk.site.start().stop();
+    judge(&disk.site, &told, &upstream, Closed::All).assert_none("at the end");
+}
+
+/// That the cut above does lose what was not synced, and that the ledgers would tell.
+#[test]
+fn a_log_that_is_not_synced_loses_records_in_a_power_cut_and_the_ledgers_tell() {
+    let upstream = Upstream::start(Act::Answer);
+    let setup = Setup::new(&upstream).log("durability = \"os\"");
+    let Some(disk) = Disk::or_skip(setup.site_without_log()) else { return };
+    let gate = disk.site.start();
+    let told = calls("lost", &[gate.client(), gate.client2()]);
+    disk.cut();
+    gate.kill();
+    disk.restore();
+    let findings = judge(&disk.site, &told, &upstream, Closed::NotYet);
+    assert!(!findings.lost.is_empty(), "{findings:?}");
+}
+
+/// A disk that says it has synced and has not; first a real file system beneath the lie, then one that is made up.
+#[test]
+fn a_disk_that_lies_about_fsync_loses_records_in_a_power_cut() {
+    let upstream = Upstream::start(Act::Answer);
+    let site = Setup::new(&upstream).site_without_log();
+    let disk = Disk::or_skip(Arc::clone(&site));
+    if disk.is_none() {
+        portcullis::app::create_log(&site.settings()).unwrap_or_else(|error| panic!("{error}"));
+    }
+    let shim = Shim::under(&site);
+    let gate = site.start();
+    shim.lie(true);
+    let told = calls("lost", &[gate.client(), gate.client2()]);
+    if let Some(disk) = &disk {
+        disk.cut();
+    }
+    gate.kill();
+    match &disk {
+        Some(disk) => disk.restore(),
+        None => shim.cut_power(),
+    }
+    shim.lie(false);
+    let findings = judge(&site, &told, &upstream, Closed::NotYet);
+    assert!(!findings.lost.is_empty(), "{findings:?}");
+}
