@@ -13,6 +13,7 @@
 //! After each row the whole log verifies, every answer's record is where the answer says, nothing reached the upstream
 //! without one, every allow is closed once, and what was not recorded was answered 503 or not at all.
 
+mod crash;
 mod ledger;
 mod load;
 mod power;

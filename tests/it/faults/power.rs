@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use super::ledger::{Closed, judge};
 use super::load::Load;
-use super::table::calls;
+use super::table::{calls, settle};
 use crate::support::shim::compile;
 use crate::support::{Act, Setup, Shim, Site, Upstream, until};
 
@@ -46,6 +46,9 @@ impl Disk {
     }
 
     /// The power goes: from now on nothing is written, and what was not synced is lost.
+    ///
+    /// For a cut under load kill the gate first: ext4 may report success for an fdatasync that is under way while the
+    /// journal is aborted, which no machine without power would live to hear.
     pub fn cut(&self) {
         run(Command::new(&*SHUTDOWN).arg(self.mount_point())).unwrap();
     }
@@ -86,18 +89,35 @@ fn a_power_cut_under_load_loses_nothing_that_was_acknowledged() {
     let upstream = Upstream::start(Act::Answer);
     let Some(disk) = Disk::or_skip(Setup::new(&upstream).tables(super::UNBOUNDED).site_without_log()) else { return };
     let (mut told, number) = (Vec::new(), Arc::default());
-    for round in 0..4 {
+    for round in 0..6 {
         let gate = disk.site.start();
         let load = Load::start(&gate, &number);
         until("some load", || load.answers() > 100 + 40 * round);
-        disk.cut();
-        // The gate is still up, and must not take anything for written.
-        until("the gate to notice", || gate.health().get("/readyz", None).status == 503);
         gate.kill();
+        disk.cut();
         told.extend(load.finish());
         disk.restore();
         judge(&disk.site, &told, &upstream, Closed::NotYet).assert_none("after the cut");
     }
+    disk.site.start().stop();
+    judge(&disk.site, &told, &upstream, Closed::All).assert_none("at the end");
+}
+
+#[test]
+fn a_file_system_that_goes_away_beneath_the_gate_takes_nothing_for_written() {
+    let upstream = Upstream::start(Act::Answer);
+    let Some(disk) = Disk::or_skip(Setup::new(&upstream).site_without_log()) else { return };
+    let gate = disk.site.start();
+    let mut told = calls("before", &[gate.client(), gate.client2()]);
+    settle(&disk.site);
+    disk.cut();
+    let gone = calls("gone", &[gate.client(), gate.client2()]);
+    assert!(gone.iter().all(|told| (told.status, told.record) == (503, None)), "{gone:?}");
+    assert_eq!(gate.health().get("/readyz", None).status, 503);
+    assert_eq!(gate.health().get("/livez", None).status, 200);
+    gate.kill();
+    disk.restore();
+    told.extend(gone);
     disk.site.start().stop();
     judge(&disk.site, &told, &upstream, Closed::All).assert_none("at the end");
 }
