@@ -129,17 +129,15 @@ impl RocksStore {
         let mut database = database_options(options);
         // Not of a secondary's: RocksDB does not support it there.
         database.set_track_and_verify_wals_in_manifest(true);
-        let db = DB::open_cf_descriptors(&database, dir, families(options)).map_err(
-            |source| {
-                let path = dir.to_owned();
-                // RocksDB has no code of its own for a held lock; it says so in an IO error.
-                if source.to_string().contains("lock") {
-                    OpenError::Locked { path, source }
-                } else {
-                    OpenError::Engine { path, source }
-                }
-            },
-        )?;
+        let db = DB::open_cf_descriptors(&database, dir, families(options)).map_err(|source| {
+            let path = dir.to_owned();
+            // RocksDB has no code of its own for a held lock; it says so in an IO error.
+            if source.to_string().contains("lock") {
+                OpenError::Locked { path, source }
+            } else {
+                OpenError::Engine { path, source }
+            }
+        })?;
         Self { db, write: write_options(options.durability), _scratch: None }.checked(dir)
     }
 
@@ -349,7 +347,8 @@ fn present(dir: &Path) -> Result<(), OpenError> {
         return Err(OpenError::Absent(dir.to_owned()));
     }
     for entry in std::fs::read_dir(dir).map_err(io)? {
-        if Path::new(&entry.map_err(io)?.file_name()).extension().is_some_and(|extension| extension == "log") {
+        if Path::new(&entry.map_err(io)?.file_name()).extension().is_some_and(|extension| extension == "log")
+        {
             return Ok(());
         }
     }

@@ -8,12 +8,14 @@
 //! | [`power`] | a file system that is shut down hard; disks that lie |
 //! | [`crash`] | the crash loop |
 //! | [`load`] | callers of all kinds at once |
+//! | [`files`] | a log's directory, kept and put back |
 //! | [`ledger`] | what callers were told, held against the log and the upstream |
 //!
 //! After each row the whole log verifies, every answer's record is where the answer says, nothing reached the upstream
 //! without one, every allow is closed once, and what was not recorded was answered 503 or not at all.
 
 mod crash;
+mod files;
 mod ledger;
 mod load;
 mod power;

@@ -60,7 +60,10 @@ impl Disk {
     }
 
     fn mount(&self) -> Result<(), String> {
-        run(Command::new("mount").args(["-o", "loop"]).arg(self.site.path("disk.img")).arg(self.mount_point()))
+        run(Command::new("mount")
+            .args(["-o", "loop"])
+            .arg(self.site.path("disk.img"))
+            .arg(self.mount_point()))
     }
 
     fn mount_point(&self) -> PathBuf {
@@ -87,7 +90,9 @@ static SHUTDOWN: LazyLock<PathBuf> = LazyLock::new(|| compile("shutdown.c", &[])
 #[test]
 fn a_power_cut_under_load_loses_nothing_that_was_acknowledged() {
     let upstream = Upstream::start(Act::Answer);
-    let Some(disk) = Disk::or_skip(Setup::new(&upstream).tables(super::UNBOUNDED).site_without_log()) else { return };
+    let Some(disk) = Disk::or_skip(Setup::new(&upstream).tables(super::UNBOUNDED).site_without_log()) else {
+        return;
+    };
     let (mut told, number) = (Vec::new(), Arc::default());
     for round in 0..6 {
         let gate = disk.site.start();

@@ -1,8 +1,8 @@
 //! Killed at every step of a start: the files of a crashed log, taken up, as far as it comes.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::files::Files;
 use super::ledger::{Closed, Told, judge};
 use super::table::calls;
 use crate::support::shim::{Do, EIO, Strike, file, op};
@@ -68,23 +68,4 @@ fn crashed() -> (Upstream, Arc<Site>, Vec<Told>) {
         drop(gate.kill());
     }
     (upstream, site, told)
-}
-
-/// A log's files, byte by byte.
-struct Files(Vec<(PathBuf, Vec<u8>)>);
-
-impl Files {
-    fn of(site: &Site) -> Self {
-        let entries = std::fs::read_dir(site.log_dir()).unwrap();
-        let paths = entries.map(|entry| entry.unwrap().path());
-        Self(paths.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect())
-    }
-
-    fn restore(&self, site: &Site) {
-        std::fs::remove_dir_all(site.log_dir()).unwrap();
-        std::fs::create_dir(site.log_dir()).unwrap();
-        for (path, bytes) in &self.0 {
-            std::fs::write(path, bytes).unwrap();
-        }
-    }
 }

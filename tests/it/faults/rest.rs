@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::files::Files;
 use super::ledger::{Closed, Told, judge};
+use super::load::Load;
 use super::table::{calls, settle};
-use crate::support::{Act, Setup, Site, Upstream};
+use crate::support::{Act, Setup, Signer, Site, Upstream, until};
 
 /// One damage, and all that must follow from it.
 struct Row {
@@ -180,4 +182,68 @@ fn another_key() -> String {
     use portcullis::audit::checkpoint::{Origin, SigningKey};
     let origin = Origin::parse(crate::support::gate::ORIGIN).unwrap();
     SigningKey::generate(origin).unwrap().to_pkcs8_pem().unwrap().to_string()
+}
+
+/// Reads never give what was not written: they say that they cannot, and `audit verify` names the file.
+#[test]
+fn a_damaged_table_never_becomes_a_wrong_answer() {
+    let (upstream, site, _) = ended(Well);
+    // Enough for a table of many blocks, of which a start reads only the last.
+    let gate = site.start();
+    let load = Load::start(&gate, &Arc::default());
+    until("some load", || load.answers() > 250);
+    load.finish();
+    drop(gate.stop());
+    drop(site.start().stop());
+    let auditor = Signer::usual().token("eve", &["auditor"]);
+    let whole = site.records();
+    let log = site.log_dir().to_str().unwrap().to_owned();
+    let (mut refused, mut unread) = (0, 0);
+    let files = Files::of(&site);
+    for table in tables(&site) {
+        files.restore(&site);
+        flip_all(std::slice::from_ref(&table));
+        match site.try_start() {
+            Err(_) => {
+                assert!(
+                    site.said().contains(table.file_name().unwrap().to_str().unwrap()),
+                    "{}",
+                    site.said()
+                );
+                refused += 1;
+            }
+            Ok(gate) => {
+                let page = gate.admin().get("/v1/records?order=oldest&limit=500", Some(&auditor));
+                let verified = site.command(&["audit", "verify", "--log", &log, "--vkey", &site.vkey]);
+                let said = [verified.stdout, verified.stderr].concat();
+                let said = String::from_utf8_lossy(&said);
+                assert!(verified.status.success() || said.contains(".sst"), "{said}");
+                if page.status == 200 {
+                    let records = page.json();
+                    assert_eq!(records["records"].as_array().unwrap()[..whole.len()], whole);
+                } else {
+                    assert_eq!(page.status, 500);
+                    assert_eq!(page.header("content-type"), Some("application/problem+json"));
+                    assert!(page.header("portcullis-record").is_some() && !verified.status.success());
+                    unread += 1;
+                }
+                // It can still record: what is damaged is behind it.
+                assert_eq!(gate.client().get("/public/still", None).status, 200);
+                drop(gate.kill());
+            }
+        }
+    }
+    drop(upstream);
+    assert!(refused > 0 && unread > 0, "{refused} tables were needed to start, {unread} to read");
+}
+
+/// The end of the write-ahead log, cut off, looks like a commit that a crash cut short, and is taken up as one. What is
+/// left verifies; that there was more, only what lies outside the log can tell.
+#[test]
+fn an_acknowledged_record_that_is_cut_off_shows_only_from_outside() {
+    let (upstream, site, told) = ended(Killed);
+    change(&wal(&site), |bytes| bytes.truncate(bytes.len() - 40));
+    let gate = site.start();
+    let findings = judge(&gate.stop(), &told, &upstream, Closed::All);
+    assert!(findings.unverifiable.is_empty() && findings.lost.len() <= 2, "{findings:?}");
 }

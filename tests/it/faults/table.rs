@@ -153,6 +153,64 @@ fn every_row_of_the_table_holds_over_the_faulty_store() {
     }
 }
 
+/// An outcome that cannot be written: its call went through, on record, and is closed at the next start.
+#[test]
+fn a_call_whose_outcome_cannot_be_written_is_closed_as_unknown() {
+    let upstream = Upstream::start(Act::Hold);
+    let site = Setup::new(&upstream).site();
+    let shim = Shim::under(&site);
+    let gate = site.start();
+    let client = gate.client();
+    let calling = std::thread::spawn(move || tell("/public/open", &client.get("/public/open", None)));
+    until("it to be forwarded", || upstream.count() == 1);
+    shim.strike(sync(Do::Fail).strike);
+    upstream.release();
+    let mut told = vec![calling.join().unwrap()];
+    shim.wait_struck();
+    shim.clear();
+    until("the log to have failed", || gate.health().get("/readyz", None).status == 503);
+    let refused = tell("/public/after", &gate.client().get("/public/after", None));
+    assert_eq!((told[0].status, refused.status, refused.record), (200, 503, None));
+    told.push(refused);
+    gate.kill();
+    shim.cut_power();
+    let site = site.start().stop();
+    judge(&site, &told, &upstream, Closed::All).assert_none("an outcome that cannot be written");
+    let outcome = site.outcome_of(told[0].record.unwrap());
+    assert_eq!(outcome["result"], "unknown");
+}
+
+#[test]
+fn a_clock_that_jumps_is_on_record_and_no_time_runs_back() {
+    let upstream = Upstream::start(Act::Answer);
+    let site = Setup::new(&upstream).site();
+    let shim = Shim::under(&site);
+    let gate = site.start();
+    let mut told = calls("straight", &[gate.client(), gate.client2()]);
+    for (name, seconds) in [("ahead", 3600), ("behind", -3600), ("right", 0)] {
+        shim.clock(seconds);
+        told.extend(calls(name, &[gate.client(), gate.client2()]));
+    }
+    // Ahead once more, and a crash: the next start finds a log from the future.
+    shim.clock(7200);
+    told.extend(calls("future", &[gate.client()]));
+    let site = gate.kill();
+    shim.clock(0);
+    let gate = site.start();
+    told.extend(calls("present", &[gate.client()]));
+    let site = gate.stop();
+    assert!(told.iter().all(|told| told.record.is_some()), "{told:?}");
+    judge(&site, &told, &upstream, Closed::All).assert_none("a clock that jumps");
+
+    let records = site.records();
+    let times: Vec<_> = records.iter().map(|record| record["time"].as_str().unwrap()).collect();
+    assert!(times.is_sorted(), "{times:?}");
+    let jumps = records.iter().filter(|record| record["event"] == "clock_jumped");
+    let hours: Vec<_> =
+        jumps.map(|jump| (jump["by_us"].as_f64().unwrap() / 3_600_000_000.0).round()).collect();
+    assert_eq!(hours, [1.0, -2.0, 1.0, 2.0, -2.0]);
+}
+
 fn run_real(row: &Row, real: Real, struck: &str) {
     let upstream = Upstream::start(Act::Answer);
     let site = Setup::new(&upstream).tables(UNBOUNDED).site();

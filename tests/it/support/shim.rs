@@ -134,8 +134,7 @@ impl Shim {
         let notes = std::fs::read_to_string(&self.synced).unwrap_or_default();
         for line in notes.lines() {
             let mut words = line.splitn(3, ' ');
-            let (word, size, path) =
-                (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
+            let (word, size, path) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
             match word {
                 "renamed" => drop(files.remove(path)),
                 _ => drop(files.insert(path, size.parse().unwrap())),
