@@ -253,8 +253,14 @@ impl Store for RocksStore {
     }
 
     fn kept_checkpoints(&self) -> Result<Vec<(u64, String)>, StoreError> {
+        self.kept_checkpoints_from(0, usize::MAX)
+    }
+
+    fn kept_checkpoints_from(&self, from: u64, most: usize) -> Result<Vec<(u64, String)>, StoreError> {
+        let start = from.to_be_bytes();
         self.db
-            .iterator_cf(self.family(CHECKPOINTS)?, IteratorMode::Start)
+            .iterator_cf(self.family(CHECKPOINTS)?, IteratorMode::From(&start, Direction::Forward))
+            .take(most)
             .map(|entry| {
                 let (key, note) = entry?;
                 let note =

@@ -7,6 +7,7 @@
 mod support;
 
 mod admin;
+mod background_verification;
 mod cli;
 mod deploy;
 mod faults;
@@ -14,6 +15,7 @@ mod forwarding;
 mod house;
 mod jwt;
 mod listener;
+mod outside_mark;
 mod p1_no_record_no_pass;
 mod p2_what_was_decided_is_forwarded;
 mod p3_default_deny;

@@ -3,6 +3,7 @@
 //! Decisions and events wake the writer; outcomes do not. They ride with the next decision, or go once they have
 //! waited [`OUTCOME_WAIT`]: an outcome never costs a sync that a decision would have to stand behind.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,8 @@ pub enum Refused {
     Full,
     /// A commit failed.
     Failed,
+    /// Decisions are refused for good, though no commit failed.
+    Stopped,
     /// It was closed.
     Closed,
 }
@@ -51,6 +54,8 @@ pub struct Queue {
     state: Mutex<State>,
     ready: Condvar,
     limit: usize,
+    /// Whether decisions are refused for good; events and outcomes are not.
+    stopped: AtomicBool,
 }
 
 struct State {
@@ -75,7 +80,7 @@ impl Queue {
     pub fn new(limit: usize) -> Self {
         let state =
             State { waiting: Vec::new(), urgent: 0, bytes: 0, outcome_since: None, stage: Stage::Open };
-        Self { state: Mutex::new(state), ready: Condvar::new(), limit }
+        Self { state: Mutex::new(state), ready: Condvar::new(), limit, stopped: AtomicBool::new(false) }
     }
 
     /// Submits a decision.
@@ -83,6 +88,9 @@ impl Queue {
     /// # Errors
     /// [`Refused`]: it was not submitted.
     pub fn decision(&self, submission: Submission) -> Result<(), Refused> {
+        if self.is_stopped() {
+            return Err(Refused::Stopped);
+        }
         self.urgent(submission, self.limit)
     }
 
@@ -176,6 +184,17 @@ impl Queue {
         state.urgent = 0;
         state.bytes = 0;
         state.outcome_since = None;
+    }
+
+    /// Takes no more decisions, for good. What waits is committed; so are events, and the outcomes of allows that are
+    /// open.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Queue::stop`] was called.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
     }
 
     /// Whether [`Queue::fail`] was called.
