@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::UNBOUNDED;
 use super::ledger::{Closed, Findings, Told, judge};
 use super::load::Load;
-use super::power::Disk;
+use super::power::{Disk, MARK};
 use crate::support::shim::{Do, EIO, ENOSPC, Strike, file, op};
 use crate::support::{Act, Gate, Setup, Shim, Site, Upstream, until};
 
@@ -142,7 +142,8 @@ impl Life {
     /// Every other log lies on a file system of its own, where that can be had.
     fn begin(nth: u64) -> Self {
         let upstream = Upstream::start(Act::Answer);
-        let site = Setup::new(&upstream).tables(UNBOUNDED).site_without_log();
+        let site = Setup::new(&upstream).log(MARK).tables(UNBOUNDED).site_without_log();
+        std::fs::create_dir(site.path("mark")).unwrap();
         let disk = (nth % 2 == 1).then(|| Disk::or_skip(Arc::clone(&site))).flatten();
         if disk.is_none() {
             portcullis::app::create_log(&site.settings()).unwrap_or_else(|error| panic!("{error}"));
@@ -163,7 +164,7 @@ impl Life {
     fn round(&mut self, dice: &mut Dice, what: &mut String) -> Result<(), String> {
         if dice.one_in(3) {
             let nth = dice.within(1, 70);
-            *what = format!("killed at step {nth} of a start, then ");
+            *what = format!("killed at step {nth} of a start; ");
             self.shim.strike(Strike { files: file::ANY, ..strike(op::ANY, nth, Do::KillBefore, EIO) });
             if let Ok(gate) = self.site.try_start() {
                 drop(gate.kill());
@@ -174,7 +175,7 @@ impl Life {
         let load = Load::start(&gate, &self.number);
         let crash = Crash::drawn(dice);
         let nth = dice.within(1, 40);
-        *what += &format!("{crash:?} (at {nth})");
+        *what += &crash.words(nth);
         match crash {
             Crash::Kill => {
                 until("some load", || load.answers() as u64 >= nth * 4);
@@ -212,7 +213,7 @@ impl Life {
         if dice.one_in(2) {
             return;
         }
-        *what += ", the power cut, ";
+        *what += "power cut; ";
         match &self.disk {
             Some(disk) => {
                 disk.cut();
@@ -244,7 +245,7 @@ impl Drop for Life {
 }
 
 /// How a gate ends.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 enum Crash {
     /// Killed at any moment.
     Kill,
@@ -255,6 +256,15 @@ enum Crash {
 }
 
 impl Crash {
+    fn words(self, nth: u64) -> String {
+        let call = |ops| if ops == op::WRITE { "write" } else { "sync" };
+        match self {
+            Self::Kill => format!("killed after {} answers; ", nth * 4),
+            Self::Step(ops, act) => format!("{act:?} of {} {nth}; ", call(ops)),
+            Self::Error(ops, act, errno) => format!("{act:?} with error {errno} of {} {nth}; ", call(ops)),
+        }
+    }
+
     fn drawn(dice: &mut Dice) -> Self {
         let ops = if dice.one_in(2) { op::WRITE } else { op::SYNC };
         match dice.within(0, 9) {

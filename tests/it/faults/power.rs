@@ -142,11 +142,12 @@ fn a_log_that_is_not_synced_loses_records_in_a_power_cut_and_the_ledgers_tell() 
     assert!(!findings.lost.is_empty(), "{findings:?}");
 }
 
-/// A disk that says it has synced and has not; first a real file system beneath the lie, then one that is made up.
+/// A disk that says it has synced and has not: beneath the lie a real file system, or else one that is made up.
 #[test]
-fn a_disk_that_lies_about_fsync_loses_records_in_a_power_cut() {
+fn a_disk_that_lies_about_fsync_is_found_out_by_the_outside_mark() {
     let upstream = Upstream::start(Act::Answer);
-    let site = Setup::new(&upstream).site_without_log();
+    let site = Setup::new(&upstream).log(MARK).site_without_log();
+    std::fs::create_dir(site.path("mark")).unwrap();
     let disk = Disk::or_skip(Arc::clone(&site));
     if disk.is_none() {
         portcullis::app::create_log(&site.settings()).unwrap_or_else(|error| panic!("{error}"));
@@ -155,15 +156,30 @@ fn a_disk_that_lies_about_fsync_loses_records_in_a_power_cut() {
     let gate = site.start();
     shim.lie(true);
     let told = calls("lost", &[gate.client(), gate.client2()]);
-    if let Some(disk) = &disk {
-        disk.cut();
-    }
+    settle(&site);
+    let held = site.records().len() as u64;
+    until("the mark to have seen it", || marked(&site) >= held);
     gate.kill();
     match &disk {
-        Some(disk) => disk.restore(),
+        Some(disk) => {
+            disk.cut();
+            disk.restore();
+        }
         None => shim.cut_power(),
     }
     shim.lie(false);
     let findings = judge(&site, &told, &upstream, Closed::NotYet);
-    assert!(!findings.lost.is_empty(), "{findings:?}");
+    assert!(!findings.lost.is_empty() && findings.unverifiable.is_empty(), "{findings:?}");
+    let (status, said) = site.refuses_to_start();
+    assert_eq!(status.code(), Some(2));
+    assert!(said.contains("its disk lost what it said it had written"), "{said}");
 }
+
+/// How many records the site's mark covers.
+fn marked(site: &Site) -> u64 {
+    let note = std::fs::read_to_string(site.path("mark/gate.mark")).unwrap_or_default();
+    note.lines().nth(1).map_or(0, |size| size.parse().unwrap())
+}
+
+/// A mark on a disk that does not fail; its directory is for the test to make.
+pub const MARK: &str = "mark_file = \"mark/gate.mark\"";

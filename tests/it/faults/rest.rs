@@ -238,7 +238,7 @@ fn a_damaged_table_never_becomes_a_wrong_answer() {
 }
 
 /// The end of the write-ahead log, cut off, looks like a commit that a crash cut short, and is taken up as one. What is
-/// left verifies; that there was more, only what lies outside the log can tell.
+/// left verifies; that there was more, only what lies outside the log can tell: the outside mark, if there is one.
 #[test]
 fn an_acknowledged_record_that_is_cut_off_shows_only_from_outside() {
     let (upstream, site, told) = ended(Killed);
