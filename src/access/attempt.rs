@@ -61,6 +61,33 @@ pub struct Refusal {
     pub host: Option<Host>,
     /// The service it would have reached, where that much was clear.
     pub service: Option<Arc<str>>,
+    /// The target as it arrived, where it is no URI; empty where none could be made out.
+    pub target: Option<Vec<u8>>,
+}
+
+/// A call whose head has no reading at all: what could be made out of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Why.
+    pub fault: Malformed,
+    /// The method, or `-` where none could be made out.
+    pub method: Method,
+    /// The target as it arrived, as far as one could be made out; else empty.
+    pub target: Vec<u8>,
+}
+
+impl Unreadable {
+    /// Makes out what can be of the bytes of a head, for its record: its first line is taken apart at its spaces.
+    pub fn salvage(fault: Malformed, head: &[u8]) -> Self {
+        let line = head.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+        let mut words = line.splitn(3, |byte| *byte == b' ');
+        let method = words.next().filter(|word| word.len() <= LONGEST_METHOD);
+        match method.and_then(|word| Method::from_bytes(word).ok()) {
+            Some(method) => Self { fault, method, target: words.next().unwrap_or_default().to_vec() },
+            // A line that does not begin like a request says nothing; `-` is a token.
+            None => Self { fault, method: Method::from_bytes(b"-").unwrap_or_default(), target: Vec::new() },
+        }
+    }
 }
 
 /// The connection a call came over.
@@ -147,7 +174,7 @@ impl Attempt {
         let by_proxy = rules.trusted.contains(connection.peer.ip());
         let (credential, credential_fault) = Credential::read(&head.headers);
         let access = match credential_fault {
-            Some(fault) => Err(Refusal { reason: Reason::Malformed(fault), host: None, service: None }),
+            Some(fault) => Err(Refusal::new(Reason::Malformed(fault), None, None)),
             None => Access::read(head, connection, rules),
         };
         Self {
@@ -162,6 +189,34 @@ impl Attempt {
             user_agent: head.headers.get(header::USER_AGENT).cloned(),
             preflight: is_preflight(head),
         }
+    }
+
+    /// A call that was refused before its head could be read.
+    pub fn unreadable(unreadable: Unreadable, connection: &Connection, fresh: u128) -> Self {
+        let Unreadable { fault, method, target } = unreadable;
+        let none = HeaderMap::new();
+        Self {
+            access: Err(Refusal {
+                target: Some(target),
+                ..Refusal::new(Reason::Malformed(fault), None, None)
+            }),
+            method,
+            target: Uri::default(),
+            host: None,
+            credential: Credential::None,
+            client: Client::read(&none, connection, &TrustedProxies::default()),
+            id: RequestId::read(&none, false, fresh),
+            trace: TraceContext::read(&none, fresh),
+            user_agent: None,
+            preflight: false,
+        }
+    }
+
+    /// The target as it arrived, where the call has no canonical form.
+    pub fn refused_target(&self) -> Option<&[u8]> {
+        let refusal = self.access.as_ref().err()?;
+        let target = refusal.target.as_deref().unwrap_or(self.target.path().as_bytes());
+        (!target.is_empty()).then_some(target)
     }
 
     /// The host: canonical, or as sent where it has no canonical form.
@@ -196,9 +251,15 @@ impl Attempt {
     }
 }
 
+impl Refusal {
+    const fn new(reason: Reason, host: Option<Host>, service: Option<Arc<str>>) -> Self {
+        Self { reason, host, service, target: None }
+    }
+}
+
 impl Access {
     fn read(head: &request::Parts, connection: &Connection, rules: &ReadRules<'_>) -> Result<Self, Refusal> {
-        let refuse = |reason, host, service| Refusal { reason, host, service };
+        let refuse = Refusal::new;
         let malformed = |fault| refuse(Reason::Malformed(fault), None, None);
         // Methods first: CONNECT and `OPTIONS *` have targets that are not paths.
         if !is_forwarded(&head.method) || head.uri.path() == "*" {
@@ -440,6 +501,9 @@ fn ascii_value(text: String) -> HeaderValue {
     // Hex digits and dashes are always a valid value; the fallback only spares a panic path.
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("0"))
 }
+
+/// Of a method that a record should name, bytes.
+const LONGEST_METHOD: usize = 32;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! The ways a request can fail to have exactly one reading.
 
-/// Why a request was refused before any policy was asked. Each is answered 400 and recorded.
+/// Why a request was refused before any policy was asked. Each is answered 400, or what is closer, and recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Malformed {
     /// Not `/…`: asterisk, authority or another form where a path is needed.
@@ -39,6 +39,9 @@ pub enum Malformed {
     /// A raw byte outside ASCII, or one RFC 3986 has no place for in a path.
     #[error("the path has a byte that must be percent-encoded")]
     RawByte,
+    /// A character that some origins fold into one that means something in a path.
+    #[error("the path has a character that looks like a separator or a dot")]
+    LookAlike,
     /// The encoded bytes are not UTF-8.
     #[error("the path is not UTF-8")]
     Utf8,
@@ -57,6 +60,18 @@ pub enum Malformed {
     /// More than one `Authorization`.
     #[error("the request carries several Authorization headers")]
     AuthorizationRepeated,
+    /// Not method, target and `HTTP/1.0` or `HTTP/1.1` on one line, or something before it.
+    #[error("the request line is not well formed")]
+    RequestLine,
+    /// Not a name, a colon and a value on one line.
+    #[error("a header line is not well formed")]
+    FieldLine,
+    /// The head is longer than the configured limit, or a name in it absurdly long.
+    #[error("the head is too long")]
+    HeadTooLong,
+    /// The head has more fields than the configured limit.
+    #[error("the head has too many fields")]
+    TooManyFields,
     /// `Content-Length` and `Transfer-Encoding`, or a coding other than `chunked`.
     #[error("the length of the body is ambiguous")]
     Framing,
@@ -81,12 +96,17 @@ impl Malformed {
             Self::Fragment => "malformed_fragment",
             Self::ControlByte => "malformed_control_byte",
             Self::RawByte => "malformed_raw_byte",
+            Self::LookAlike => "malformed_look_alike",
             Self::Utf8 => "malformed_utf8",
             Self::HostMissing => "malformed_host_missing",
             Self::HostRepeated => "malformed_host_repeated",
             Self::Host => "malformed_host",
             Self::HostMismatch => "malformed_host_mismatch",
             Self::AuthorizationRepeated => "malformed_authorization_repeated",
+            Self::RequestLine => "malformed_request_line",
+            Self::FieldLine => "malformed_field_line",
+            Self::HeadTooLong => "malformed_head_too_long",
+            Self::TooManyFields => "malformed_too_many_fields",
             Self::Framing => "malformed_framing",
             Self::Expect => "malformed_expect",
         }

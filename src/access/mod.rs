@@ -3,6 +3,7 @@
 //! | file | what is there |
 //! |---|---|
 //! | [`attempt`] | one call as it arrived, read once |
+//! | [`framing`] | where one request ends and the next begins |
 //! | [`host`], [`path`] | canonical host and path |
 //! | [`route`] | which service they lead to |
 //! | [`recording`] | how a service's calls are recorded |
@@ -14,6 +15,7 @@
 
 pub mod attempt;
 pub mod decision;
+pub mod framing;
 pub mod host;
 pub mod identity;
 pub mod malformed;

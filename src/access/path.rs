@@ -22,6 +22,8 @@ impl Tolerance {
     pub const ENCODED_PERCENT: Self = Self(2);
     /// `;` and `%3B`.
     pub const SEMICOLON: Self = Self(4);
+    /// Encoded characters that some origins fold into a dot, a slash, or another byte that means something in a path.
+    pub const LOOK_ALIKE: Self = Self(8);
 
     /// Both sets together.
     pub const fn with(self, other: Self) -> Self {
@@ -86,8 +88,8 @@ impl Reading {
                 _ => return Err(Malformed::RawByte),
             }
         }
-        if encoded_high {
-            check_utf8(&canonical)?;
+        if encoded_high && check_utf8(&canonical)? {
+            needs = needs.with(Tolerance::LOOK_ALIKE);
         }
         check_segments(&canonical, needs)?;
         Ok(Self { path: CanonicalPath(canonical.into_boxed_str()), needs })
@@ -107,6 +109,7 @@ impl Reading {
             (Tolerance::ENCODED_PERCENT, Malformed::EncodedPercent),
             (Tolerance::ENCODED_SLASH, Malformed::EncodedSlash),
             (Tolerance::SEMICOLON, Malformed::Semicolon),
+            (Tolerance::LOOK_ALIKE, Malformed::LookAlike),
         ] {
             if self.needs.covers(need) && !granted.covers(need) {
                 return Err(fault);
@@ -176,8 +179,9 @@ fn check_segments(canonical: &str, needs: Tolerance) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// Refuses encoded bytes that do not make UTF-8 (overlong forms and surrogates among them), and C1 controls.
-fn check_utf8(canonical: &str) -> Result<(), Malformed> {
+/// Refuses encoded bytes that do not make UTF-8 (overlong forms and surrogates among them), and C1 controls; returns
+/// whether a look-alike is there.
+fn check_utf8(canonical: &str) -> Result<bool, Malformed> {
     let mut decoded = Vec::with_capacity(canonical.len());
     let mut bytes = canonical.bytes();
     while let Some(byte) = bytes.next() {
@@ -187,7 +191,29 @@ fn check_utf8(canonical: &str) -> Result<(), Malformed> {
         });
     }
     let text = std::str::from_utf8(&decoded).map_err(|_| Malformed::Utf8)?;
-    if text.chars().any(char::is_control) { Err(Malformed::ControlByte) } else { Ok(()) }
+    if text.chars().any(char::is_control) {
+        return Err(Malformed::ControlByte);
+    }
+    Ok(text.chars().any(is_look_alike))
+}
+
+/// Whether origins that fold characters may read `c` as one of `. / \ ; % # ?`: by Unicode's compatibility
+/// decompositions (UAX #15, NFKC), or by the best-fit tables of Windows code pages.
+const fn is_look_alike(c: char) -> bool {
+    matches!(
+        c,
+        // Full stops and leaders.
+        '\u{2024}'
+            ..='\u{2026}' | '\u{fe19}' | '\u{fe52}' | '\u{ff0e}'
+        // Solidi, and letters with one between.
+        | '\u{2044}' | '\u{2215}' | '\u{ff0f}' | '\u{2100}' | '\u{2101}' | '\u{2105}' | '\u{2106}'
+        // Reverse solidi.
+        | '\u{2216}' | '\u{fe68}' | '\u{ff3c}'
+        // Semicolons.
+        | '\u{37e}' | '\u{fe14}' | '\u{fe54}' | '\u{ff1b}'
+        // Percent, number and question signs.
+        | '\u{fe6a}' | '\u{ff05}' | '\u{fe5f}' | '\u{ff03}' | '\u{fe16}' | '\u{fe56}' | '\u{ff1f}'
+    )
 }
 
 /// RFC 3986 §2.3.

@@ -175,6 +175,7 @@ fn service_lines(service: &Service, out: &mut Lines<'_>) {
         ("encoded_slash", Tolerance::ENCODED_SLASH),
         ("encoded_percent", Tolerance::ENCODED_PERCENT),
         ("semicolon", Tolerance::SEMICOLON),
+        ("look_alike", Tolerance::LOOK_ALIKE),
     ] {
         if tolerance.covers(kind) {
             out.line("allow", word);

@@ -26,6 +26,7 @@ use hyper::body::Incoming;
 use self::body::Body;
 use self::forward::Upstreams;
 use self::live::Live;
+use crate::access::attempt::Unreadable;
 use crate::access::{Attempt, Connection};
 use crate::audit::journal::{Journal, Recorded};
 
@@ -52,17 +53,22 @@ impl Proxy {
         Self { journal, upstreams: Upstreams::default(), face }
     }
 
-    /// One call by one snapshot, from its head to the head of its answer. `fresh` is a number no other call has.
+    /// One call by one snapshot, from its head to the head of its answer. Where its head could not be read, `request` only
+    /// stands in its place. `fresh` is a number no other call has.
     pub async fn handle(
         &self,
         live: &Live,
         request: Request<Incoming>,
+        unreadable: Option<Unreadable>,
         connection: &Connection,
         fresh: u128,
     ) -> Response<Body> {
         let (head, body) = request.into_parts();
 
-        let attempt = Attempt::read(&head, connection, &live.read_rules(self.face), fresh);
+        let attempt = match unreadable {
+            None => Attempt::read(&head, connection, &live.read_rules(self.face), fresh),
+            Some(unreadable) => Attempt::unreadable(unreadable, connection, fresh),
+        };
         let cors = live.backends.cors_of(&attempt);
         let identity = live.identify(&attempt).await;
         let decision = live.gate.decide(&attempt, &identity).await;

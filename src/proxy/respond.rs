@@ -90,6 +90,9 @@ fn denial_answer(reason: Reason, proved: bool) -> Answer {
         Reason::Malformed(Malformed::Expect) => {
             plain(StatusCode::EXPECTATION_FAILED, "The expectation cannot be met")
         }
+        Reason::Malformed(Malformed::HeadTooLong | Malformed::TooManyFields) => {
+            plain(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The request's head is too large")
+        }
         Reason::Malformed(_) => plain(StatusCode::BAD_REQUEST, "The request is malformed or ambiguous"),
         Reason::NoService => plain(StatusCode::NOT_FOUND, "There is no such service"),
         Reason::MethodNotAllowed => plain(StatusCode::METHOD_NOT_ALLOWED, "The method is not allowed"),

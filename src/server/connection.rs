@@ -20,9 +20,12 @@ use tokio_rustls::TlsAcceptor;
 
 use super::drain::Drain;
 use super::faults::{Fault, Faults};
+use super::filter::{Filtered, Findings};
 use super::layers::{Path, serve};
 use super::pace::{Pace, Paced};
+use super::resets::Resets;
 use crate::access::Connection;
+use crate::access::framing::Bounds;
 use crate::proxy::Proxy;
 use crate::proxy::live::{Limits, Live};
 
@@ -73,8 +76,10 @@ where
     let limits = host.live.load().limits.clone();
     let builder = http(&limits);
     let pace = Pace::new(limits.header_timeout, limits.idle_timeout);
+    let findings = Rc::<Findings>::default();
     let service = {
-        let (host, pace) = (host.clone(), Rc::clone(&pace));
+        let (host, pace, findings) = (host.clone(), Rc::clone(&pace), Rc::clone(&findings));
+        let calls = Cell::new(0);
         service_fn(move |request: Request<Incoming>| {
             let call = pace.begin(request.version() == Version::HTTP_2);
             let path = Path {
@@ -82,6 +87,7 @@ where
                 live: host.live.load_full(),
                 connection: connection.clone(),
                 fresh: host.numbers.next(),
+                unreadable: findings.take(calls.replace(calls.get() + 1)),
             };
             let drain = host.drain.clone();
             async move {
@@ -90,7 +96,9 @@ where
             }
         })
     };
-    let stream = TokioIo::new(Paced::new(stream, Rc::clone(&pace)));
+    let bounds = Bounds { bytes: limits.header_bytes, fields: limits.headers };
+    let stream = Paced::new(stream, Rc::clone(&pace));
+    let stream = TokioIo::new(Filtered::new(stream, bounds, findings, Resets::new(host.faults.clone())));
     let mut serving = pin!(builder.serve_connection(stream, service));
     let mut overrun = pin!(pace.overrun());
     let mut drain = pin!(host.drain.begun());

@@ -18,6 +18,8 @@ pub enum Fault {
     TlsHandshake,
     /// A connection broke the rules of HTTP, or broke off.
     Http,
+    /// An HTTP/2 stream was reset, or its connection ended, for breaking the rules.
+    Http2,
     /// A connection kept the gate waiting for too long.
     Overrun,
     /// A connection could not be accepted.
@@ -38,13 +40,15 @@ struct Counts {
 }
 
 impl Fault {
-    const ALL: [Self; 5] = [Self::TlsHandshake, Self::Http, Self::Overrun, Self::Accept, Self::TooMany];
+    const ALL: [Self; 6] =
+        [Self::TlsHandshake, Self::Http, Self::Http2, Self::Overrun, Self::Accept, Self::TooMany];
 
     /// The word for it in records and figures.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::TlsHandshake => "tls_handshake",
             Self::Http => "http",
+            Self::Http2 => "http2",
             Self::Overrun => "overrun",
             Self::Accept => "accept",
             Self::TooMany => "too_many_connections",
@@ -65,6 +69,12 @@ impl Faults {
         if let Some(counted) = self.0.by_fault.get(fault as usize) {
             counted.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// How many there were since the last sum.
+    #[cfg(test)]
+    pub fn since_last_sum(&self, fault: Fault) -> u64 {
+        self.0.by_fault.get(fault as usize).map_or(0, |counted| counted.load(Ordering::Relaxed))
     }
 
     /// Records what was counted, a sum for each kind that occurred, every [`EVERY`] until dropped.

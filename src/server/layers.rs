@@ -21,6 +21,7 @@ use tower::{Service, ServiceExt};
 
 use super::drain::Drain;
 use crate::access::Connection;
+use crate::access::attempt::Unreadable;
 use crate::proxy::body::Body;
 use crate::proxy::live::Live;
 use crate::proxy::{Proxy, respond};
@@ -78,6 +79,8 @@ pub struct Path {
     pub connection: Connection,
     /// This call's number.
     pub fresh: u128,
+    /// Why the call's head was not handed on, if it was not: then the request only stands in its place.
+    pub unreadable: Option<Unreadable>,
 }
 
 impl Service<Request<Incoming>> for Path {
@@ -90,9 +93,7 @@ impl Service<Request<Incoming>> for Path {
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let path = self.clone();
-        Box::pin(
-            async move { Ok(path.proxy.handle(&path.live, request, &path.connection, path.fresh).await) },
-        )
+        let Self { proxy, live, connection, fresh, unreadable } = self.clone();
+        Box::pin(async move { Ok(proxy.handle(&live, request, unreadable, &connection, fresh).await) })
     }
 }

@@ -5,6 +5,8 @@
 //! | [`listen`] | sockets, and the acceptor that deals connections to workers |
 //! | [`worker`] | one thread and one runtime per core |
 //! | [`connection`] | TLS and HTTP on one connection |
+//! | [`filter`] | only bytes that have one reading get to hyper |
+//! | [`resets`] | what the HTTP/2 library refuses by itself |
 //! | [`pace`] | how long a connection may keep the gate waiting |
 //! | [`layers`] | what stands around the path of a request, in one list |
 //! | [`health`] | `/livez`, `/readyz`, `/metrics` |
@@ -14,8 +16,10 @@
 pub mod connection;
 pub mod drain;
 pub mod faults;
+pub mod filter;
 pub mod health;
 pub mod layers;
 pub mod listen;
 pub mod pace;
+pub mod resets;
 pub mod worker;

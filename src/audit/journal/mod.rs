@@ -315,7 +315,7 @@ fn decision_body(attempt: &Attempt, identity: &Identity, decision: &Decision, ep
             method: attempt.method.as_str(),
             host: attempt.host_bytes(),
             path: access.map(|access| access.path.as_str()),
-            target: access.is_none().then(|| attempt.target.path().as_bytes()),
+            target: attempt.refused_target(),
             query: &query,
             user_agent: attempt.user_agent.as_ref().map(HeaderValue::as_bytes),
             trace_id: Some(attempt.trace.trace_id()),

@@ -299,6 +299,7 @@ fn tolerance(text: &str) -> Result<Tolerance, Fault> {
             ("encoded_slash", Tolerance::ENCODED_SLASH),
             ("encoded_percent", Tolerance::ENCODED_PERCENT),
             ("semicolon", Tolerance::SEMICOLON),
+            ("look_alike", Tolerance::LOOK_ALIKE),
         ],
     )
 }

@@ -373,6 +373,11 @@ impl Gate {
         if self.site.tls { Wire::open_tls(self.front) } else { Wire::open(self.front) }
     }
 
+    /// Whether its front speaks TLS.
+    pub fn front_tls(&self) -> bool {
+        self.site.tls
+    }
+
     pub fn admin(&self) -> Client {
         Client::http1(self.admin)
     }

@@ -19,6 +19,7 @@ pub mod frames;
 pub mod gate;
 pub mod log;
 pub mod shim;
+pub mod strict;
 pub mod tokens;
 pub mod upstream;
 pub mod wire;

@@ -161,7 +161,7 @@ fn a_choice_is_one_of_its_words() {
     );
     assert_eq!(
         fault_after("allow = [\"dot_segment\"]"),
-        "service[0].allow[0]: \"dot_segment\" is none of `encoded_slash`, `encoded_percent`, `semicolon`; write one \
+        "service[0].allow[0]: \"dot_segment\" is none of `encoded_slash`, `encoded_percent`, `semicolon`, `look_alike`; write one \
          of those"
     );
 }
