@@ -232,7 +232,7 @@ impl Life {
         std::fs::write(kept.join("told"), told.concat()).unwrap();
         let seen: Vec<_> = self.upstream.seen().iter().map(|seen| format!("{}\n", seen.target)).collect();
         std::fs::write(kept.join("arrived"), seen.concat()).unwrap();
-        println!("the log, what callers were told and what arrived are kept in {}", kept.display());
+        eprintln!("the log, what callers were told and what arrived are kept in {}", kept.display());
     }
 }
 
@@ -273,7 +273,7 @@ impl Crash {
             5 => Self::Step(op::WRITE, Do::KillHalfway),
             6..=7 => Self::Step(ops, Do::KillAfter),
             8 => Self::Error(op::WRITE, Do::HalfThenFail, if dice.one_in(2) { ENOSPC } else { EIO }),
-            _ => Self::Error(ops, if dice.one_in(2) { Do::Fail } else { Do::DoThenFail }, EIO),
+            _ => Self::Error(ops, if dice.one_in(2) { Do::Fail } else { Do::WholeThenFail }, EIO),
         }
     }
 }

@@ -38,7 +38,7 @@ pub enum Do {
     /// It writes half and says so; the next write fails.
     HalfThenFail = 3,
     /// It does all of it, and fails.
-    DoThenFail = 4,
+    WholeThenFail = 4,
     /// The process is killed before it.
     KillBefore = 5,
     /// The process is killed when half is written.
