@@ -131,8 +131,9 @@ impl RocksStore {
         database.set_track_and_verify_wals_in_manifest(true);
         let db = DB::open_cf_descriptors(&database, dir, families(options)).map_err(|source| {
             let path = dir.to_owned();
-            // RocksDB has no code of its own for a held lock; it says so in an IO error.
-            if source.to_string().contains("lock") {
+            // RocksDB has no code of its own for a held lock; it says so in an IO error. ("block" is a word, too.)
+            let said = source.to_string();
+            if ["lock hold by", "While lock file"].iter().any(|words| said.contains(words)) {
                 OpenError::Locked { path, source }
             } else {
                 OpenError::Engine { path, source }

@@ -74,6 +74,7 @@ fn every_damage_at_rest_is_harmless_or_refused_by_name() {
             let (status, said) = site.refuses_to_start();
             assert_eq!(status.code(), Some(2), "{}: {said}", row.name);
             let last = said.lines().last().unwrap_or_default();
+            assert!(!last.contains("another process"), "{}: {said}", row.name);
             for word in words {
                 assert!(last.contains(word), "{}: no {word:?} in: {said}", row.name);
             }
