@@ -4,16 +4,20 @@
 //! |---|---|
 //! | this one | [`start`], [`serve`], [`Running`] |
 //! | [`mod@assemble`] | settings to the objects that serve |
+//! | `disk` | room on the log's disk |
 //! | [`log`] | creating and opening the configured log |
 //! | [`reload`] | a new policy or config while serving |
+//! | `watch_clock` | what is told of the machine's clock |
 //! | `watch` | what watches over the log: its outside mark, its verification |
 //! | [`mod@check`] | everything proved, nothing started |
 
 pub mod assemble;
 pub mod check;
+mod disk;
 pub mod log;
 pub mod reload;
 mod watch;
+mod watch_clock;
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
@@ -39,6 +43,7 @@ use crate::admin::Views;
 use crate::audit::journal::reconcile::ReconcileError;
 use crate::audit::journal::{Journal, JournalOptions, Unrecorded};
 use crate::audit::record::Event;
+use crate::audit::space::Space;
 use crate::audit::storage::Store;
 use crate::clock::Clock;
 use crate::config::settings::{Format, Logging};
@@ -208,13 +213,14 @@ async fn run<U: Future<Output = ()>>(
     let (journal, writer) = Journal::open(Arc::clone(&store), key, clock.clone(), options, epochs)?;
     journal.event(epochs, &Event::Started { version: env!("CARGO_PKG_VERSION") }).await?;
 
-    let refusals = Arc::new(Refusals::default());
+    let (refusals, space) = (Arc::new(Refusals::default()), Space::default());
     let live = Arc::new_cyclic(|live| {
         let views = Views {
             store: Arc::clone(&store),
             journal: journal.clone(),
             live: live.clone(),
             refusals: Arc::clone(&refusals),
+            space: space.clone(),
             started: clock.now(),
             clock: clock.clone(),
             mark: watch.mark.clone(),
@@ -222,6 +228,8 @@ async fn run<U: Future<Output = ()>>(
         };
         ArcSwap::from_pointee(parts.into_live(crate::admin::router(views)))
     });
+    let _watch = disk::watch(&settings.log, &journal, &live, &space)
+        .map_err(|source| StartError::Io { what: "the log's disk, or the reserve on it", source })?;
     let (mark, verification) = (watch.mark.clone(), Arc::clone(&watch.verification));
     let served = Served { store: &store, journal: &journal, live: &live, clock: &clock };
     let watching = watch.begin(&served, settings.verify)?;
@@ -243,11 +251,13 @@ async fn run<U: Future<Output = ()>>(
     }
     let listener = Listener::new(admin, admin_tls, Face::Admin);
     tokio::task::spawn_local(listener.accept(workers, Arc::clone(&live), (drain.clone(), faults.clone())));
+    tokio::task::spawn_local(watch_clock::watch_clock(clock.clone(), journal.clone()));
     let health = Health {
         journal: journal.clone(),
         live: Arc::clone(&live),
         refusals: Arc::clone(&refusals),
         drain: drain.clone(),
+        space,
         mark,
         verification,
         metrics,
@@ -413,7 +423,14 @@ fn install_metrics() -> Option<PrometheusHandle> {
 
 /// Figures that alarms watch are there from the start: a rate over one that appears with its first event misses that.
 fn begin_at_zero() {
-    for gauge in ["portcullis_log_failed", "portcullis_log_stopped", "portcullis_mark_failed"] {
+    watch_clock::begin_at_zero();
+    for gauge in [
+        "portcullis_disk_full",
+        "portcullis_disk_low",
+        "portcullis_log_failed",
+        "portcullis_log_stopped",
+        "portcullis_mark_failed",
+    ] {
         metrics::gauge!(gauge).set(0.0);
     }
     metrics::gauge!("portcullis_verify_mismatch").set(0.0);

@@ -12,6 +12,7 @@
 //! | 3 | [`mark`] | the log's latest checkpoint, kept outside it |
 //! | 3 | [`passes`] | the whole log verified while it is in use, pass after pass |
 //! | 3 | [`journal`] | decisions go in, permits and denials come out |
+//! | 3 | [`space`] | room on the log's disk: watched, and held back |
 //! | 3 | [`query`] | questions to the log |
 //!
 //! On floor 2, `verify` stands on the other three, and they know only `hash`. On floor 3, all stand on `storage`.
@@ -32,6 +33,7 @@ pub mod passes;
 pub mod query;
 pub mod record;
 pub mod rocks;
+pub mod space;
 pub mod storage;
 #[cfg(test)]
 mod testing;

@@ -12,6 +12,7 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
@@ -26,6 +27,8 @@ use super::storage::{Batch, Durability, LogIdentity, Store, StoreError, Visit, W
 pub struct RocksStore {
     db: DB,
     write: WriteOptions,
+    /// Whether a commit has failed.
+    failed: AtomicBool,
     // The working directory RocksDB wants of a secondary; removed with it.
     _scratch: Option<Scratch>,
 }
@@ -59,6 +62,17 @@ pub enum OpenError {
     /// Another process has it open.
     #[error("the log in {path} is in use by another process: one log has one writer ({source})")]
     Locked {
+        /// The log's directory.
+        path: PathBuf,
+        /// RocksDB's word.
+        source: rocksdb::Error,
+    },
+    /// Its disk has no room for what opening it takes.
+    #[error(
+        "the log in {path} cannot be opened, since its disk is full: make room there, as much as log.memory.write_buffer \
+         and better log.disk.low, without touching the log's own files, and start again; nothing is lost ({source})"
+    )]
+    NoRoom {
         /// The log's directory.
         path: PathBuf,
         /// RocksDB's word.
@@ -117,7 +131,7 @@ impl RocksStore {
         batch.put_cf(meta, ORIGIN_KEY, &identity.origin);
         batch.put_cf(meta, VKEY_KEY, &identity.vkey);
         db.write_opt(batch, &write_options(Durability::Fsync)).map_err(engine)?;
-        Ok(Self { db, write: write_options(options.durability), _scratch: None })
+        Ok(Self::over(db, options.durability, None))
     }
 
     /// Opens the log in `dir` for writing. RocksDB's lock keeps any other process from doing the same.
@@ -131,15 +145,17 @@ impl RocksStore {
         database.set_track_and_verify_wals_in_manifest(true);
         let db = DB::open_cf_descriptors(&database, dir, families(options)).map_err(|source| {
             let path = dir.to_owned();
-            // RocksDB has no code of its own for a held lock; it says so in an IO error. ("block" is a word, too.)
-            let said = source.to_string();
-            if ["lock hold by", "While lock file"].iter().any(|words| said.contains(words)) {
-                OpenError::Locked { path, source }
-            } else {
-                OpenError::Engine { path, source }
+            // RocksDB has no code of its own for a held lock or a full disk; it says so in an IO error. ("block" is a
+            // word, too.)
+            match source.to_string() {
+                said if said.contains("No space left") => OpenError::NoRoom { path, source },
+                said if said.contains("lock hold by") || said.contains("While lock file") => {
+                    OpenError::Locked { path, source }
+                }
+                _ => OpenError::Engine { path, source },
             }
         })?;
-        Self { db, write: write_options(options.durability), _scratch: None }.checked(dir)
+        Self::over(db, options.durability, None).checked(dir)
     }
 
     /// Opens the log in `dir` for reading, whether or not a gate is writing to it, as of this moment.
@@ -155,12 +171,16 @@ impl RocksStore {
         let scratch = Scratch::new().map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
         let db = DB::open_cf_descriptors_as_secondary(&database, dir, &scratch.0, families(options))
             .map_err(|source| OpenError::Engine { path: dir.to_owned(), source })?;
-        Self { db, write: write_options(Durability::Fsync), _scratch: Some(scratch) }.checked(dir)
+        Self::over(db, Durability::Fsync, Some(scratch)).checked(dir)
     }
 
     /// Whether `dir` holds a log.
     pub fn is_at(dir: &Path) -> bool {
         dir.join("CURRENT").exists()
+    }
+
+    fn over(db: DB, durability: Durability, scratch: Option<Scratch>) -> Self {
+        Self { db, write: write_options(durability), failed: AtomicBool::new(false), _scratch: scratch }
     }
 
     fn checked(self, dir: &Path) -> Result<Self, OpenError> {
@@ -183,7 +203,14 @@ impl RocksStore {
 }
 
 impl Store for RocksStore {
+    /// After an error nothing is written any more, whatever RocksDB would take. On a full disk it would: it keeps looking
+    /// for room from a thread of its own, and when there is some, it writes out what it has in memory, begins another
+    /// write-ahead log and takes writes again, leaving the batch that failed behind. That makes no difference to who
+    /// opens the log next, since it may find that batch or not either way; to a writer that went on it would.
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        if self.failed.load(Ordering::Acquire) {
+            return Err(StoreError::Failed);
+        }
         let mut write = WriteBatch::default();
         let (records, nodes, open) = (self.family(RECORDS)?, self.family(NODES)?, self.family(OPEN)?);
         for (index, bytes) in batch.records() {
@@ -206,7 +233,11 @@ impl Store for RocksStore {
         if let Some(size) = batch.keep {
             write.put_cf(self.family(CHECKPOINTS)?, size.to_be_bytes(), &batch.checkpoint);
         }
-        Ok(self.db.write_opt(write, &self.write)?)
+        // That a compaction finds no room is no error here: RocksDB tries it again later, and takes writes meanwhile.
+        self.db.write_opt(write, &self.write).map_err(|error| {
+            self.failed.store(true, Ordering::Release);
+            error.into()
+        })
     }
 
     fn identity(&self) -> Result<LogIdentity, StoreError> {
@@ -400,3 +431,6 @@ const VKEY_KEY: &str = "vkey";
 const LATEST_KEY: &str = "latest";
 const TIP_KEY: &str = "tip";
 const FORMAT: &[u8] = b"1";
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("audit::journal", 3),
     ("audit::query", 3),
     ("audit::marker", 3),
+    ("audit::space", 3),
     ("audit::mark", 3),
     ("audit::passes", 3),
     ("authn", 3),

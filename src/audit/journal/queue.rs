@@ -3,6 +3,7 @@
 //! Decisions and events wake the writer; outcomes do not. They ride with the next decision, or go once they have
 //! waited [`OUTCOME_WAIT`]: an outcome never costs a sync that a decision would have to stand behind.
 
+use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,6 +22,21 @@ pub struct Submission {
     pub effect: Effect,
     /// Who waits for it.
     pub wake: Option<oneshot::Sender<Committed>>,
+    /// What is let go once it is durable or refused, whether or not anyone still waits.
+    pub held: Held,
+}
+
+/// Something kept until it is dropped; the journal does not look at it.
+#[derive(Debug, Default)]
+pub struct Held {
+    _kept: Option<Box<dyn Any + Send>>,
+}
+
+impl Held {
+    /// Keeps `what`.
+    pub fn new(what: impl Any + Send) -> Self {
+        Self { _kept: Some(Box::new(what)) }
+    }
 }
 
 /// What a record does to the set of open allows.
@@ -41,6 +57,8 @@ pub enum Refused {
     Full,
     /// A commit failed.
     Failed,
+    /// Decisions are refused for a while, since the disk has no room for them.
+    NoRoom,
     /// Decisions are refused for good, though no commit failed.
     Stopped,
     /// It was closed.
@@ -54,6 +72,9 @@ pub struct Queue {
     state: Mutex<State>,
     ready: Condvar,
     limit: usize,
+    /// Whether decisions are refused for a while.
+    paused: AtomicBool,
+    closed: AtomicBool,
     /// Whether decisions are refused for good; events and outcomes are not.
     stopped: AtomicBool,
 }
@@ -80,7 +101,14 @@ impl Queue {
     pub fn new(limit: usize) -> Self {
         let state =
             State { waiting: Vec::new(), urgent: 0, bytes: 0, outcome_since: None, stage: Stage::Open };
-        Self { state: Mutex::new(state), ready: Condvar::new(), limit, stopped: AtomicBool::new(false) }
+        Self {
+            state: Mutex::new(state),
+            ready: Condvar::new(),
+            limit,
+            stopped: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+        }
     }
 
     /// Submits a decision.
@@ -90,6 +118,10 @@ impl Queue {
     pub fn decision(&self, submission: Submission) -> Result<(), Refused> {
         if self.is_stopped() {
             return Err(Refused::Stopped);
+        }
+        // A failure and an end are final, and say more.
+        if self.paused.load(Ordering::Acquire) && self.lock().stage == Stage::Open {
+            return Err(Refused::NoRoom);
         }
         self.urgent(submission, self.limit)
     }
@@ -110,7 +142,12 @@ impl Queue {
             return;
         }
         state.bytes += body.sealed_len();
-        state.waiting.push(Submission { body, effect: Effect::Closes(index), wake: None });
+        state.waiting.push(Submission {
+            body,
+            effect: Effect::Closes(index),
+            wake: None,
+            held: Held::default(),
+        });
         if state.outcome_since.is_none() {
             state.outcome_since = Some(Instant::now());
             if state.urgent == 0 {
@@ -169,6 +206,7 @@ impl Queue {
 
     /// Takes no more decisions; what waits is still to be committed.
     pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
         let mut state = self.lock();
         if state.stage == Stage::Open {
             state.stage = Stage::Closed;
@@ -184,6 +222,16 @@ impl Queue {
         state.urgent = 0;
         state.bytes = 0;
         state.outcome_since = None;
+    }
+
+    /// Takes no decisions until told otherwise. What waits is committed; events and outcomes are still taken.
+    pub fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Release);
+    }
+
+    /// Whether [`Queue::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// Takes no more decisions, for good. What waits is committed; so are events, and the outcomes of allows that are

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::text::{self, number};
-use super::{Body, Kind, MAX_HEAD_BYTES, MAX_RECORD_BYTES};
+use super::{Body, Kind, MAX_HEAD_BYTES, MAX_RECORD_BYTES, Room};
 use crate::access::{Caller, Decision, Identity, Rule};
 use crate::audit::hash::Hash;
 use crate::clock::Timestamp;
@@ -149,6 +149,13 @@ pub enum Event<'a> {
         /// Microseconds; negative if it was set back.
         by_us: i64,
     },
+    /// The room on the log's disk became more or less.
+    Disk {
+        /// What it is now.
+        room: Room,
+        /// Bytes free, less those held back.
+        free_bytes: u64,
+    },
     /// The log was verified while it was in use, and does not hold.
     VerificationFailed {
         /// The first bad index.
@@ -193,6 +200,7 @@ impl Event<'_> {
             | Self::Started { .. }
             | Self::Stopped
             | Self::ClockJumped { .. }
+            | Self::Disk { .. }
             | Self::VerificationFailed { .. } => Kind::Lifecycle,
             Self::PolicyLoaded { .. } | Self::PolicyRefused { .. } => Kind::Policy,
             Self::ConfigLoaded | Self::ConfigRefused { .. } => Kind::Config,
@@ -206,6 +214,7 @@ impl Event<'_> {
             Self::Started { .. } => "started",
             Self::Stopped => "stopped",
             Self::ClockJumped { .. } => "clock_jumped",
+            Self::Disk { room, .. } => room.event(),
             Self::VerificationFailed { .. } => "verification_failed",
             Self::PolicyLoaded { .. } | Self::ConfigLoaded => "loaded",
             Self::PolicyRefused { .. } | Self::ConfigRefused { .. } => "refused",
@@ -264,6 +273,7 @@ impl Body {
                 }
                 number(&mut w.out, by_us.unsigned_abs());
             }
+            Event::Disk { free_bytes, .. } => w.number("free_bytes", *free_bytes),
             Event::VerificationFailed { first_bad_index, fault } => {
                 w.number("first_bad_index", *first_bad_index);
                 w.text("fault", fault.as_bytes(), budget::ERROR);

@@ -194,6 +194,11 @@ fn an_event_says_what_happened_to_the_gate() {
             json!({"event": "clock_jumped", "by_us": i64::MIN}),
         ),
         (
+            Event::Disk { room: Room::Full, free_bytes: 4_096 },
+            "lifecycle",
+            json!({"event": "disk_full", "free_bytes": 4_096}),
+        ),
+        (
             Event::PolicyLoaded { rows: 3, files: &["a.conf", "b.csv"] },
             "policy",
             json!({"event": "loaded", "rows": 3, "files": ["a.conf", "b.csv"]}),
