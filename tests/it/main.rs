@@ -13,6 +13,7 @@ mod cancelled;
 mod cli;
 mod deploy;
 mod disk;
+mod faults;
 mod forwarding;
 mod hostile;
 mod house;
