@@ -39,7 +39,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
@@ -315,6 +315,8 @@ async fn run<U: Future<Output = ()>>(
         drain.clone(),
     );
 
+    // Who hears that the gate is ready may tell it to stop at once.
+    let until = until(reloader);
     addresses.tell();
     ready(&addresses)?;
     let threshold = serving(successor, &claim, &log, lends);
@@ -333,7 +335,7 @@ async fn run<U: Future<Output = ()>>(
         room: Some(room),
         space,
     };
-    let mut until = std::pin::pin!(until(reloader));
+    let mut until = std::pin::pin!(until);
     let handed_over = loop {
         tokio::select! {
             () = &mut until => break false,
@@ -448,11 +450,18 @@ fn start_workers(
         .map_err(|source| StartError::Io { what: "a worker", source })
 }
 
+type Signals = (std::io::Result<Signal>, std::io::Result<Signal>, std::io::Result<Signal>);
+
 /// Waits for SIGTERM or SIGINT, reloading at each SIGHUP.
-async fn until_signalled(reloader: Reloader) {
-    let (Ok(mut term), Ok(mut int), Ok(mut hup)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
-    else {
+fn until_signalled(reloader: Reloader) -> impl Future<Output = ()> {
+    // Listened for from now on, not from when this is first waited for.
+    let signals =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+    signalled(signals, reloader)
+}
+
+async fn signalled(signals: Signals, reloader: Reloader) {
+    let (Ok(mut term), Ok(mut int), Ok(mut hup)) = signals else {
         tracing::error!("signals cannot be listened for");
         return;
     };
