@@ -7,7 +7,6 @@ use axum::Router;
 use http::Uri;
 use rustls::ServerConfig;
 use rustls::sign::SingleCertAndKey;
-use tokio::sync::Semaphore;
 
 use crate::access::attempt::TrustedProxies;
 use crate::access::path::Tolerance;
@@ -23,6 +22,7 @@ use crate::proxy::forward::{Backend, Backends, Target};
 use crate::proxy::gate::Gate;
 use crate::proxy::headers::IdentityHeaders;
 use crate::proxy::live::{Limits, Live};
+use crate::proxy::room::Room;
 use crate::proxy::upstream::{Upstream, UpstreamSet};
 
 use super::StartError;
@@ -91,7 +91,7 @@ pub fn assemble(settings: &Settings, clock: &Clock) -> Result<Parts, AssembleErr
             roles: settings.identity.roles_header.clone(),
         },
         trusted: TrustedProxies::new(settings.server.trusted_proxies.clone()),
-        limits: limits(&settings.limits),
+        limits: limits(&settings.limits, settings.services.len()),
         authn: Arc::new(authn),
         gate: Gate::new(Arc::new(policy), settings.policy.timeout),
         loaded: clock.now(),
@@ -186,10 +186,11 @@ fn authn_limits(identity: &settings::Identity) -> AuthnLimits {
     AuthnLimits { leeway: identity.leeway, remember: identity.remember, ..AuthnLimits::default() }
 }
 
-fn limits(limits: &settings::Limits) -> Limits {
+fn limits(limits: &settings::Limits, services: usize) -> Limits {
     Limits {
         connections: limits.connections,
-        in_flight: Arc::new(Semaphore::new(limits.in_flight)),
+        in_flight: Room::new(limits.in_flight, services),
+        admin_in_flight: Room::new(ADMIN_IN_FLIGHT, 1),
         target_bytes: limits.target_bytes,
         header_bytes: limits.header_bytes,
         headers: limits.headers,
@@ -273,5 +274,9 @@ fn admin_backend(router: Router) -> Backend {
 
 /// The admin API's service name.
 const ADMIN: &str = "admin";
+
+/// Calls to the admin API served at once. They have room of their own, so that those who look do not stand behind those
+/// they look at.
+const ADMIN_IN_FLIGHT: usize = 256;
 
 const ADMIN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);

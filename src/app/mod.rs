@@ -6,12 +6,14 @@
 //! | [`mod@assemble`] | settings to the objects that serve |
 //! | [`log`] | creating and opening the configured log |
 //! | [`reload`] | a new policy or config while serving |
+//! | `watch_clock` | what is told of the machine's clock |
 //! | [`mod@check`] | everything proved, nothing started |
 
 pub mod assemble;
 pub mod check;
 pub mod log;
 pub mod reload;
+mod watch_clock;
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
@@ -234,6 +236,7 @@ async fn run<U: Future<Output = ()>>(
     }
     let listener = Listener::new(admin, admin_tls, Face::Admin);
     tokio::task::spawn_local(listener.accept(workers, Arc::clone(&live), (drain.clone(), faults.clone())));
+    tokio::task::spawn_local(watch_clock::watch_clock(clock.clone(), journal.clone()));
     let health = Health {
         journal: journal.clone(),
         live: Arc::clone(&live),
@@ -402,6 +405,7 @@ fn install_metrics() -> Option<PrometheusHandle> {
 /// Figures that alarms watch are there from the start: a rate over one that appears with its first event misses that.
 fn begin_at_zero() {
     metrics::gauge!("portcullis_log_failed").set(0.0);
+    watch_clock::begin_at_zero();
     for result in ["loaded", "refused"] {
         metrics::counter!("portcullis_policy_loads_total", "result" => result).absolute(0);
         metrics::counter!("portcullis_config_loads_total", "result" => result).absolute(0);

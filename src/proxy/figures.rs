@@ -2,6 +2,7 @@
 
 use metrics::counter;
 
+use super::room::Crowded;
 use crate::access::{Attempt, Decision};
 use crate::audit::journal::Unrecorded;
 
@@ -11,6 +12,15 @@ pub(super) fn decided(attempt: &Attempt, decision: &Decision) {
     let (word, reason) = (decision.as_str(), decision.grounds().reason.code());
     counter!("portcullis_decisions_total", "service" => service, "decision" => word, "reason" => reason)
         .increment(1);
+}
+
+/// Counts a call turned away before its decision since its service or its caller holds its share of all calls.
+pub(super) fn crowded(whose: Crowded) {
+    let cause = match whose {
+        Crowded::Service => "service_share",
+        Crowded::Caller => "caller_share",
+    };
+    counter!("portcullis_shed_total", "cause" => cause).increment(1);
 }
 
 /// Counts a decision that was not known to be durable in time, by cause.

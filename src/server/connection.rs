@@ -16,18 +16,20 @@ use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use super::drain::Drain;
 use super::faults::{Fault, Faults};
 use super::filter::{Filtered, Findings};
-use super::layers::{Path, serve};
+use super::layers::{Arrival, serve};
 use super::pace::{Pace, Paced};
 use super::resets::Resets;
+use super::stream::watched;
 use crate::access::Connection;
 use crate::access::framing::Bounds;
-use crate::proxy::Proxy;
 use crate::proxy::live::{Limits, Live};
+use crate::proxy::{Proxy, TURNS};
 
 /// What serving connections takes, on one worker.
 #[derive(Clone)]
@@ -78,21 +80,22 @@ where
     let pace = Pace::new(limits.header_timeout, limits.idle_timeout);
     let findings = Rc::<Findings>::default();
     let service = {
-        let (host, pace, findings) = (host.clone(), Rc::clone(&pace), Rc::clone(&findings));
-        let calls = Cell::new(0);
+        let (host, pace, turns) = (host.clone(), Rc::clone(&pace), Arc::new(Semaphore::new(TURNS)));
+        let (findings, calls) = (Rc::clone(&findings), Cell::new(0));
         service_fn(move |request: Request<Incoming>| {
             let call = pace.begin(request.version() == Version::HTTP_2);
-            let path = Path {
+            let arrival = Arrival {
                 proxy: host.proxy.clone(),
                 live: host.live.load_full(),
                 connection: connection.clone(),
                 fresh: host.numbers.next(),
                 unreadable: findings.take(calls.replace(calls.get() + 1)),
+                turns: Arc::clone(&turns),
             };
             let drain = host.drain.clone();
             async move {
-                let (response, room) = serve(&drain, path, request).await;
-                Ok::<_, Infallible>(response.map(|body| call.until_end_of(body, room)))
+                let (response, place) = serve(&drain, arrival, request).await;
+                Ok::<_, Infallible>(response.map(|body| call.until_end_of(body, place)))
             }
         })
     };
@@ -151,7 +154,7 @@ fn http(limits: &Limits) -> auto::Builder<LocalExecutor> {
     builder
 }
 
-/// Runs hyper's own tasks on the worker they belong to.
+/// Runs hyper's own tasks, which are HTTP/2 streams, on the worker they belong to.
 #[derive(Clone, Copy, Debug)]
 struct LocalExecutor;
 
@@ -160,9 +163,7 @@ where
     F: Future + 'static,
 {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            future.await;
-        });
+        tokio::task::spawn_local(watched(future));
     }
 }
 

@@ -53,6 +53,8 @@ async fn ready(State(health): State<Health>) -> Response {
     let body = json!({
         "ready": ready,
         "draining": draining,
+        "connections": health.drain.connections(),
+        "in_flight": live.limits.in_flight.calls(),
         "log": { "failed": log_failed, "size": health.journal.size(), "waiting": health.journal.waiting() },
         "policy": { "epoch": live.epochs.policy.to_string(), "refused": refused(health.refusals.policy.load_full()) },
         "config": { "epoch": live.epochs.config.to_string(), "refused": refused(health.refusals.config.load_full()) },
@@ -66,6 +68,7 @@ async fn ready(State(health): State<Health>) -> Response {
 
 async fn figures(State(health): State<Health>) -> Response {
     metrics::gauge!("portcullis_connections").set(health.drain.connections() as f64);
+    metrics::gauge!("portcullis_in_flight").set(health.live.load().limits.in_flight.calls() as f64);
     metrics::gauge!("portcullis_log_waiting").set(health.journal.waiting() as f64);
     let Some(handle) = &health.metrics else {
         return (StatusCode::SERVICE_UNAVAILABLE, "no recorder\n").into_response();

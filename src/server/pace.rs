@@ -8,13 +8,18 @@ use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http_body::{Body, Frame, SizeHint};
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
+
+use super::stream::Watch;
+use crate::proxy::body::{Body, BodyError};
+use crate::proxy::room::Place;
 
 /// What one connection is doing, shared by its socket, its calls and its watch.
 #[derive(Debug)]
@@ -103,29 +108,50 @@ impl Pace {
 }
 
 impl Call {
-    /// `body`, with the call going on until it is dropped, and `room` taken as long.
-    pub const fn until_end_of<B>(self, body: B, room: Option<OwnedSemaphorePermit>) -> Answering<B> {
-        Answering { body, _call: self, _room: room }
+    /// `body`, with the call going on until it is dropped, and its `place` kept as long. To be called by the task that
+    /// sends it.
+    pub fn until_end_of(self, body: Body, place: Option<Arc<Place>>) -> Answering {
+        let patience = body.patience().unwrap_or(self.0.idle);
+        let stream = Watch::of_this_stream().map(|watch| (watch, patience));
+        let answering = Answering { body, stream, _call: self, _place: place };
+        answering.handed_over();
+        answering
     }
 }
 
 /// The body of an answer, whose call goes on until it is dropped.
-#[derive(Debug)]
-pub struct Answering<B> {
-    body: B,
+pub struct Answering {
+    body: Body,
+    /// Where it is sent on an HTTP/2 stream: the stream's watch, and how long the caller may take nothing.
+    stream: Option<(Rc<Watch>, Duration)>,
     _call: Call,
-    _room: Option<OwnedSemaphorePermit>,
+    _place: Option<Arc<Place>>,
 }
 
-impl<B: Body + Unpin> Body for Answering<B> {
-    type Data = B::Data;
-    type Error = B::Error;
+impl Answering {
+    /// The sender has something to send; it asks for more when the caller has room for more.
+    fn handed_over(&self) {
+        if let Some((watch, patience)) = &self.stream {
+            watch.wait(*patience);
+        }
+    }
+}
+
+impl HttpBody for Answering {
+    type Data = Bytes;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match (&polled, &self.stream) {
+            (Poll::Ready(Some(Ok(_))), _) => self.handed_over(),
+            (_, Some((watch, _))) => watch.rest(),
+            (_, None) => {}
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -134,6 +160,17 @@ impl<B: Body + Unpin> Body for Answering<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        if let Some((watch, _)) = &self.stream {
+            if watch.has_given_up() {
+                self.body.caller_stalled();
+            }
+            watch.rest();
+        }
     }
 }
 

@@ -7,6 +7,8 @@
 mod support;
 
 mod admin;
+mod backpressure;
+mod cancelled;
 mod cli;
 mod deploy;
 mod forwarding;

@@ -20,7 +20,7 @@ pub mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 use tokio::sync::oneshot;
 
+pub use self::queue::Held;
 use self::queue::{Effect, Queue, Refused, Submission};
 use self::reconcile::{ReconcileError, reconcile};
 use self::writer::Writer;
@@ -38,7 +39,7 @@ use super::record::{
 use super::storage::Store;
 use crate::access::attempt::{RequestId, TraceContext};
 use crate::access::{Access, Attempt, Client, Decision, Identity, Reason};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 
 /// A handle on the log that takes records. Clones share one log.
 #[derive(Clone)]
@@ -180,6 +181,7 @@ impl Journal {
                 .queue
                 .outcome(*index, Outcome::new(OutcomeResult::Unknown).body(*index, epochs, Duration::ZERO));
         }
+        shared.published.last_time.store(state.last_time.as_micros(), Ordering::Relaxed);
         shared.published.set(state.frontier.size(), state.checkpoint.as_deref().unwrap_or_default());
         let writer = Writer::new(store, key, clock, (state, epochs), journal.clone());
         let thread = std::thread::Builder::new()
@@ -203,19 +205,36 @@ impl Journal {
         decision: Decision,
         epochs: Epochs,
     ) -> Result<Recorded, Unrecorded> {
+        self.record_in_turn(attempt, identity, decision, epochs, async { Held::default() }).await
+    }
+
+    /// As [`Journal::record`], once it is this call's `turn`; what that gives is held until the record is durable or
+    /// refused. Nothing is submitted for a caller that goes away, or waits too long, before.
+    ///
+    /// # Errors
+    /// [`Unrecorded`]: the decision is not known to be durable.
+    pub async fn record_in_turn(
+        &self,
+        attempt: Attempt,
+        identity: Identity,
+        decision: Decision,
+        epochs: Epochs,
+        turn: impl Future<Output = Held>,
+    ) -> Result<Recorded, Unrecorded> {
         let body = decision_body(&attempt, &identity, &decision, epochs);
         let effect = match decision {
             Decision::Allow(_) => Effect::Opens(epochs),
             Decision::Deny(_) => Effect::None,
         };
-        let (wake, woken) = oneshot::channel();
-        self.0.queue.decision(Submission { body, effect, wake: Some(wake) })?;
-        let committed = match tokio::time::timeout(self.0.timeout, woken).await {
-            Ok(Ok(committed)) => committed,
-            // The writer dropped the waiter: its commit failed.
-            Ok(Err(_)) => return Err(Unrecorded::Failed),
-            Err(_) => return Err(Unrecorded::TimedOut),
+        let submit = async {
+            let held = turn.await;
+            let (wake, woken) = oneshot::channel();
+            self.0.queue.decision(Submission { body, effect, wake: Some(wake), held })?;
+            // If the writer drops the waiter, its commit has failed.
+            woken.await.map_err(|_| Unrecorded::Failed)
         };
+        let committed =
+            tokio::time::timeout(self.0.timeout, submit).await.unwrap_or(Err(Unrecorded::TimedOut))?;
         let record = RecordRef { origin: Arc::clone(&self.0.origin), index: committed.index };
         Ok(match (committed.open, attempt.access) {
             (Some(open), Ok(access)) => Recorded::Allow(Permit {
@@ -247,7 +266,12 @@ impl Journal {
     pub async fn event(&self, epochs: Epochs, event: &Event<'_>) -> Result<u64, Unrecorded> {
         let (wake, woken) = oneshot::channel();
         let body = Body::event(&epochs, event);
-        self.0.queue.event(Submission { body, effect: Effect::None, wake: Some(wake) })?;
+        self.0.queue.event(Submission {
+            body,
+            effect: Effect::None,
+            wake: Some(wake),
+            held: Held::default(),
+        })?;
         woken.await.map(|committed| committed.index).map_err(|_| Unrecorded::Failed)
     }
 
@@ -269,6 +293,11 @@ impl Journal {
     /// The number of records that are durable: what lies below it may be released to anyone.
     pub fn size(&self) -> u64 {
         self.0.published.size.load(Ordering::Acquire)
+    }
+
+    /// The time of the last record of this run: no later record's lies before it.
+    pub fn last_time(&self) -> Timestamp {
+        Timestamp::from_micros(self.0.published.last_time.load(Ordering::Relaxed))
     }
 
     /// The latest checkpoint, as a signed note; empty before the first.
@@ -378,9 +407,10 @@ impl OpenAllow {
         }
     }
 
-    /// The call goes out now: from here on it is `aborted` unless it ends otherwise.
+    /// The call goes out now: from here on it is `aborted`, since its caller went away, unless it ends otherwise.
     pub fn forwarding(&mut self) {
         self.outcome.result = OutcomeResult::Aborted;
+        self.outcome.detail = Some("client_gone");
     }
 
     /// The upstream could not be reached, or did not answer as it must; the caller was sent `status`, if that could
@@ -404,6 +434,7 @@ impl OpenAllow {
     /// The response went out whole.
     pub fn completed(mut self) {
         self.outcome.result = OutcomeResult::Completed;
+        self.outcome.detail = None;
     }
 
     /// What is known so far, to be added to.
@@ -430,12 +461,13 @@ pub struct Committed {
 #[derive(Debug)]
 struct Published {
     size: AtomicU64,
+    last_time: AtomicI64,
     note: Mutex<Arc<str>>,
 }
 
 impl Default for Published {
     fn default() -> Self {
-        Self { size: AtomicU64::new(0), note: Mutex::new("".into()) }
+        Self { size: AtomicU64::new(0), last_time: AtomicI64::new(i64::MIN), note: Mutex::new("".into()) }
     }
 }
 

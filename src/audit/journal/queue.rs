@@ -3,6 +3,7 @@
 //! Decisions and events wake the writer; outcomes do not. They ride with the next decision, or go once they have
 //! waited [`OUTCOME_WAIT`]: an outcome never costs a sync that a decision would have to stand behind.
 
+use std::any::Any;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,21 @@ pub struct Submission {
     pub effect: Effect,
     /// Who waits for it.
     pub wake: Option<oneshot::Sender<Committed>>,
+    /// What is let go once it is durable or refused, whether or not anyone still waits.
+    pub held: Held,
+}
+
+/// Something kept until it is dropped; the journal does not look at it.
+#[derive(Debug, Default)]
+pub struct Held {
+    _kept: Option<Box<dyn Any + Send>>,
+}
+
+impl Held {
+    /// Keeps `what`.
+    pub fn new(what: impl Any + Send) -> Self {
+        Self { _kept: Some(Box::new(what)) }
+    }
 }
 
 /// What a record does to the set of open allows.
@@ -102,7 +118,12 @@ impl Queue {
             return;
         }
         state.bytes += body.sealed_len();
-        state.waiting.push(Submission { body, effect: Effect::Closes(index), wake: None });
+        state.waiting.push(Submission {
+            body,
+            effect: Effect::Closes(index),
+            wake: None,
+            held: Held::default(),
+        });
         if state.outcome_since.is_none() {
             state.outcome_since = Some(Instant::now());
             if state.urgent == 0 {

@@ -10,6 +10,7 @@ use std::sync::{Arc, LazyLock};
 use portcullis::app;
 use portcullis::audit::checkpoint::{Origin, SigningKey};
 use portcullis::audit::rocks::{RocksOptions, RocksStore};
+use portcullis::audit::storage::Store as _;
 use portcullis::config::{Environment, Settings};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
@@ -225,6 +226,11 @@ pub struct Site {
 }
 
 impl Site {
+    /// The allows that have no outcome yet, as of now.
+    pub fn open_allows(&self) -> Vec<u64> {
+        RocksStore::open_read_only(&self.log_dir()).unwrap().open_allows().unwrap()
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -375,6 +381,11 @@ impl Gate {
         Client::http1(self.health)
     }
 
+    /// Its process's id.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().unwrap().id()
+    }
+
     /// Sends a signal by name, e.g. `TERM`.
     pub fn signal(&self, name: &str) {
         let pid = self.process.as_ref().unwrap().id().to_string();
@@ -438,6 +449,10 @@ impl Here {
 
     pub fn client2(&self) -> Client {
         Client::http2(self.running.front[0])
+    }
+
+    pub fn front(&self) -> SocketAddr {
+        self.running.front[0]
     }
 
     pub fn wire(&self) -> Wire {

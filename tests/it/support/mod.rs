@@ -10,7 +10,7 @@
 //! | [`frames`] | HTTP/2 by hand, for the same |
 //! | [`tokens`] | an issuer's keys and tokens |
 //! | [`log`] | records as stored; verification |
-//! | [`faulty`] | a store that blocks or fails when told to |
+//! | [`faulty`] | a store that blocks, fails or is slow when told to |
 
 pub mod client;
 pub mod faulty;
@@ -23,6 +23,8 @@ pub mod upstream;
 pub mod wire;
 
 use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 pub use self::client::{Answer, Client};
 pub use self::gate::{Gate, Setup, Site};
@@ -48,6 +50,21 @@ pub fn poll<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 /// Looks until it is so.
 pub fn until(what: &str, mut so: impl FnMut() -> bool) {
     poll(what, || so().then_some(()));
+}
+
+/// What the gate's health listener says of it.
+pub fn readiness(health: Client) -> Value {
+    health.get("/readyz", None).json()
+}
+
+/// Waits until nothing is left of any call: none in flight, no connection of a caller, nothing that waits for the log, no
+/// open allow.
+pub fn nothing_is_left(site: &Site, health: Client) {
+    until("everything to be let go", || {
+        let ready = readiness(health);
+        ready["in_flight"] == 0 && ready["connections"] == 0 && ready["log"]["waiting"] == 0
+    });
+    until("every allow to be closed", || site.open_allows().is_empty());
 }
 
 /// Runs `future` to its end, within the deadline, on a runtime of its own.

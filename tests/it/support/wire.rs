@@ -88,6 +88,13 @@ impl Wire {
         self.rest().is_empty()
     }
 
+    /// Reads until these bytes have arrived.
+    pub fn hears(&mut self, bytes: &[u8]) {
+        while find(&self.buffer, bytes).is_none() {
+            assert!(self.more(), "it ended without {:?}", String::from_utf8_lossy(bytes));
+        }
+    }
+
     /// Whether no byte has arrived. Only for plain connections.
     pub fn is_silent(&mut self) -> bool {
         self.socket.set_nonblocking(true).unwrap();
