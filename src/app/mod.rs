@@ -6,6 +6,7 @@
 //! | [`mod@assemble`] | settings to the objects that serve |
 //! | [`log`] | creating and opening the configured log |
 //! | [`reload`] | a new policy or config while serving |
+//! | `open_files` | as many as the system lets it have |
 //! | `watch_clock` | what is told of the machine's clock |
 //! | [`mod@check`] | everything proved, nothing started |
 
@@ -13,6 +14,7 @@ pub mod assemble;
 pub mod check;
 pub mod log;
 pub mod reload;
+mod open_files;
 mod watch_clock;
 
 use std::io::IsTerminal as _;
@@ -188,6 +190,7 @@ async fn run<U: Future<Output = ()>>(
 ) -> Result<(), StartError> {
     let clock = Clock::system();
     let metrics = install_metrics();
+    open_files::allow(settings.limits.connections);
     let parts = assemble(&settings, &clock)?;
     let (front_tls, admin_tls) =
         (server_tls(settings.server.tls.as_ref())?, server_tls(settings.admin.tls.as_ref())?);

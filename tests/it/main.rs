@@ -6,12 +6,14 @@
 
 mod support;
 
+mod abuse;
 mod admin;
 mod backpressure;
 mod cancelled;
 mod cli;
 mod deploy;
 mod forwarding;
+mod greedy;
 mod hostile;
 mod house;
 mod jwt;
@@ -23,5 +25,6 @@ mod p4_tampering_shows;
 mod p5_nobody_edits_history;
 mod p6_watching_the_log_is_on_the_log;
 mod p7_nothing_acknowledged_is_lost;
+mod rates;
 mod readme;
 mod reload;

@@ -40,12 +40,12 @@ impl BodyPace {
     /// # Errors
     /// That took too long.
     pub(super) fn came(&mut self, bytes: u64, now: impl FnOnce() -> Instant) -> Result<(), TooSlow> {
-        let Some(since) = self.since.take() else { return Ok(()) };
         if self.min_rate == 0 {
             return Ok(());
         }
-        let waited = now().duration_since(since);
-        self.left = self.left.checked_sub(waited).ok_or(TooSlow)?;
+        if let Some(since) = self.since.take() {
+            self.left = self.left.checked_sub(now().duration_since(since)).ok_or(TooSlow)?;
+        }
         let earned = u128::from(bytes) * 1_000_000 / u128::from(self.min_rate);
         self.left = self.left.saturating_add(Duration::from_micros(u64::try_from(earned).unwrap_or(u64::MAX)));
         Ok(())
