@@ -109,7 +109,20 @@ mod tests {
             assert_eq!(Rate::read(means), Some(rate));
             assert!(rate.interval() > Duration::ZERO);
         }
-        for bad in ["", "100", "100/", "/s", "0/s", "1/d", "1/s burst 0", "1/sburst 2", "+1/s", "1000001/s", " 1/s", "1 /s"] {
+        for bad in [
+            "",
+            "100",
+            "100/",
+            "/s",
+            "0/s",
+            "1/d",
+            "1/s burst 0",
+            "1/sburst 2",
+            "+1/s",
+            "1000001/s",
+            " 1/s",
+            "1 /s",
+        ] {
             assert_eq!(Rate::read(bad), None, "{bad}");
         }
         assert_eq!(Rate::read("600/m").map(|rate| rate.interval()), Some(Duration::from_millis(100)));

@@ -13,8 +13,8 @@
 pub mod assemble;
 pub mod check;
 pub mod log;
-pub mod reload;
 mod open_files;
+pub mod reload;
 mod watch_clock;
 
 use std::io::IsTerminal as _;
@@ -409,6 +409,9 @@ fn install_metrics() -> Option<PrometheusHandle> {
 fn begin_at_zero() {
     metrics::gauge!("portcullis_log_failed").set(0.0);
     watch_clock::begin_at_zero();
+    for kind in ["http2_flood", "too_many_of_address"] {
+        metrics::counter!("portcullis_connection_faults_total", "kind" => kind).absolute(0);
+    }
     for result in ["loaded", "refused"] {
         metrics::counter!("portcullis_policy_loads_total", "result" => result).absolute(0);
         metrics::counter!("portcullis_config_loads_total", "result" => result).absolute(0);

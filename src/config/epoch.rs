@@ -156,8 +156,17 @@ fn issuer_lines(issuer: &Issuer, out: &mut Lines<'_>) {
 }
 
 fn service_lines(service: &Service, out: &mut Lines<'_>) {
-    let Service { route, upstreams, ca_file, forward_authorization, cors, timeouts, max_body, min_rate, rates } =
-        service;
+    let Service {
+        route,
+        upstreams,
+        ca_file,
+        forward_authorization,
+        cors,
+        timeouts,
+        max_body,
+        min_rate,
+        rates,
+    } = service;
     let Route { service: name, hosts, prefix, rewrite, tolerance, preflights, recording } = route;
     out.table("service");
     out.text("name", name);

@@ -128,9 +128,7 @@ impl Proxy {
                 let request = Request::from_parts(head, body);
                 self.upstreams.forward(permit, &live.backends, request).await
             }
-            Recorded::Deny(denial) => {
-                respond::denied(&denial, exceeded.as_ref(), cors, &head.headers)
-            }
+            Recorded::Deny(denial) => respond::denied(&denial, exceeded.as_ref(), cors, &head.headers),
         }
     }
 }

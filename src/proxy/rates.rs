@@ -70,7 +70,10 @@ impl Whose {
 
 impl Rates {
     /// What an address may ask for of all services together, and what each service allows.
-    pub fn new(per_address: Option<Rate>, services: impl IntoIterator<Item = (Arc<str>, ServiceRates)>) -> Self {
+    pub fn new(
+        per_address: Option<Rate>,
+        services: impl IntoIterator<Item = (Arc<str>, ServiceRates)>,
+    ) -> Self {
         let services = services.into_iter().map(|(name, rates)| {
             let ServiceRates { per_principal, per_address, total } = rates;
             let service = Service {

@@ -9,8 +9,8 @@ use http::{Response, StatusCode};
 
 use super::body::Body;
 use super::cors::CorsAnswers;
-use super::rates::Exceeded;
 use super::headers::{PORTCULLIS_RECORD, X_REQUEST_ID};
+use super::rates::Exceeded;
 use crate::access::{CredentialFault, Malformed, Reason};
 use crate::audit::journal::{Denial, RecordRef, Unrecorded};
 

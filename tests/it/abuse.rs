@@ -3,7 +3,8 @@
 
 use crate::support::client::HOST;
 use crate::support::frames::{
-    DATA, END_HEADERS, END_STREAM, Frames, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, block, frame_of,
+    DATA, END_HEADERS, END_STREAM, Frames, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, block,
+    frame_of,
 };
 use crate::support::{Act, Gate, Setup, Upstream, nothing_is_left, until};
 
@@ -28,12 +29,8 @@ fn head(end_stream: bool, stream: u32) -> Vec<u8> {
 
 /// A head whose fields are one of 4,000 bytes, named anew 12,000 times by a byte each (RFC 7541 §2.3).
 fn bomb(stream: u32) -> Vec<u8> {
-    let mut fields = block(&[
-        (":method", "GET"),
-        (":scheme", "http"),
-        (":path", "/public/x"),
-        (":authority", HOST),
-    ]);
+    let mut fields =
+        block(&[(":method", "GET"), (":scheme", "http"), (":path", "/public/x"), (":authority", HOST)]);
     fields.extend([INCREMENTAL, 1, b'a', 0x7f, 0x80 | 33, 30]);
     fields.extend([b'x'; 4000]);
     fields.extend([0x80 | 62; 12_000]);

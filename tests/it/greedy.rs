@@ -68,9 +68,7 @@ fn an_address_has_so_many_connections_and_others_have_theirs() {
 #[test]
 fn a_drip_of_a_body_is_cut_however_often_it_drips() {
     let upstream = Upstream::start(Act::Answer);
-    let gate = Setup::new(&upstream)
-        .service("timeouts = { idle = \"500ms\" }\nmin_rate = \"64KiB\"")
-        .start();
+    let gate = Setup::new(&upstream).service("timeouts = { idle = \"500ms\" }\nmin_rate = \"64KiB\"").start();
     for head in ["Content-Length: 1000000", "Transfer-Encoding: chunked"] {
         let mut wire = gate.wire();
         wire.send(format!("POST /public/drip HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n"));
@@ -129,7 +127,9 @@ fn ten_thousand_idle_connections_keep_nobody_out_and_cost_little() {
     const IDLE: u64 = 10_000;
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if maximum.is_some_and(|maximum| maximum < IDLE + 2_000) {
-        eprintln!("SKIPPED: 10,000 connections need more open files than this system's hard limit, {maximum:?}");
+        eprintln!(
+            "SKIPPED: 10,000 connections need more open files than this system's hard limit, {maximum:?}"
+        );
         return;
     }
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();

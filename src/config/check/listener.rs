@@ -76,8 +76,7 @@ impl Check {
     pub(super) fn limits(&mut self, words: &Field<file::Limits>, root: &Spot) -> Option<Limits> {
         let (words, spot) = section(words, root, "limits")?;
         let connections = self.value(&words.connections, 10_000, number(1, 1_000_000));
-        let connections_per_address =
-            self.value(&words.connections_per_address, 1000, number(1, 1_000_000));
+        let connections_per_address = self.value(&words.connections_per_address, 1000, number(1, 1_000_000));
         let rate_per_address = self.optional(&words.rate_per_address, rate);
         let in_flight = self.value(&words.in_flight, 4096, number(1, 1_000_000));
         let header_bytes = self.value(&words.header_bytes, 32 << 10, size("8KiB", "1MiB"));

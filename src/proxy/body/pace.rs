@@ -47,7 +47,8 @@ impl BodyPace {
             self.left = self.left.checked_sub(now().duration_since(since)).ok_or(TooSlow)?;
         }
         let earned = u128::from(bytes) * 1_000_000 / u128::from(self.min_rate);
-        self.left = self.left.saturating_add(Duration::from_micros(u64::try_from(earned).unwrap_or(u64::MAX)));
+        self.left =
+            self.left.saturating_add(Duration::from_micros(u64::try_from(earned).unwrap_or(u64::MAX)));
         Ok(())
     }
 }
