@@ -45,6 +45,19 @@ lint: $(ROCKSDB) ## check formatting, lints, docs and, if cargo-deny is there, d
 bench: $(ROCKSDB) ## measure; see benches/README.md
 	cargo bench --locked
 
+# How long each target is fuzzed, and which.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= framing request token policy record note config
+
+.PHONY: fuzz
+fuzz: $(ROCKSDB) ## look for input that breaks what must hold (FUZZ_SECONDS for each of FUZZ_TARGETS)
+	@rustup toolchain list | grep -q nightly || rustup toolchain install nightly --profile minimal
+	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+	@for target in $(FUZZ_TARGETS); do \
+		mkdir -p "$(CACHE)/corpus/$$target"; \
+		CARGO_TARGET_DIR="$(CACHE)/target-fuzz" cargo +nightly fuzz run --fuzz-dir tests/fuzz $$target \
+			"$(CACHE)/corpus/$$target" tests/fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+
 $(ROCKSDB): Cargo.lock | $(CACHE)/packages
 	@if [ -f "$@" ]; then touch "$@"; else \
 	echo "compiling RocksDB once into $@ (10 to 15 minutes on two cores)"; \

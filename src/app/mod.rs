@@ -8,6 +8,7 @@
 //! | [`reload`] | a new policy or config while serving |
 //! | `open_files` | as many as the system lets it have |
 //! | `watch_clock` | what is told of the machine's clock |
+//! | `watch` | what watches over the log: its outside mark, its verification |
 //! | [`mod@check`] | everything proved, nothing started |
 
 pub mod assemble;
@@ -15,6 +16,7 @@ pub mod check;
 pub mod log;
 mod open_files;
 pub mod reload;
+mod watch;
 mod watch_clock;
 
 use std::io::IsTerminal as _;
@@ -36,6 +38,7 @@ pub use self::log::create_log;
 use self::assemble::{AssembleError, assemble, server_tls};
 use self::log::LogError;
 use self::reload::Reloader;
+use self::watch::{Served, Watch};
 use crate::admin::Views;
 use crate::audit::journal::reconcile::ReconcileError;
 use crate::audit::journal::{Journal, JournalOptions, Unrecorded};
@@ -204,6 +207,7 @@ async fn run<U: Future<Output = ()>>(
         Some(store) => store,
         None => log::open(&settings.log, &key)?,
     };
+    let watch = Watch::take_up(&settings.log, &key, &*store)?;
     let options = JournalOptions { queue: settings.log.queue, timeout: settings.log.timeout };
     let epochs = parts.epochs;
     let (journal, writer) = Journal::open(Arc::clone(&store), key, clock.clone(), options, epochs)?;
@@ -218,9 +222,14 @@ async fn run<U: Future<Output = ()>>(
             refusals: Arc::clone(&refusals),
             started: clock.now(),
             clock: clock.clone(),
+            mark: watch.mark.clone(),
+            verification: Arc::clone(&watch.verification),
         };
         ArcSwap::from_pointee(parts.into_live(crate::admin::router(views)))
     });
+    let (mark, verification) = (watch.mark.clone(), Arc::clone(&watch.verification));
+    let served = Served { store: &store, journal: &journal, live: &live, clock: &clock };
+    let watching = watch.begin(&served, settings.verify)?;
     let drain = Drain::default();
     let faults = Faults::new(clock.clone());
     let (workers, threads) = start_workers(settings.server.workers, &live, &journal, (&drain, &faults))?;
@@ -245,6 +254,8 @@ async fn run<U: Future<Output = ()>>(
         live: Arc::clone(&live),
         refusals: Arc::clone(&refusals),
         drain: drain.clone(),
+        mark,
+        verification,
         metrics,
     };
     tokio::spawn(async move { axum::serve(health_socket, health::router(health)).await });
@@ -277,6 +288,7 @@ async fn run<U: Future<Output = ()>>(
         let stopped = journal.event(last.epochs, &Event::Stopped).await;
         journal.close();
         let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+        watching.end().await;
         stopped
     };
     // A disk that stands still must not keep the gate from ending; the next start reconciles.
@@ -407,11 +419,15 @@ fn install_metrics() -> Option<PrometheusHandle> {
 
 /// Figures that alarms watch are there from the start: a rate over one that appears with its first event misses that.
 fn begin_at_zero() {
-    metrics::gauge!("portcullis_log_failed").set(0.0);
     watch_clock::begin_at_zero();
     for kind in ["http2_flood", "too_many_of_address"] {
         metrics::counter!("portcullis_connection_faults_total", "kind" => kind).absolute(0);
     }
+    for gauge in ["portcullis_log_failed", "portcullis_log_stopped", "portcullis_mark_failed"] {
+        metrics::gauge!(gauge).set(0.0);
+    }
+    metrics::gauge!("portcullis_verify_mismatch").set(0.0);
+    metrics::counter!("portcullis_verify_passes_total").absolute(0);
     for result in ["loaded", "refused"] {
         metrics::counter!("portcullis_policy_loads_total", "result" => result).absolute(0);
         metrics::counter!("portcullis_config_loads_total", "result" => result).absolute(0);

@@ -9,6 +9,8 @@
 //! | 2 | [`verify`] | reads a log from its first record and names the first that does not hold |
 //! | 3 | [`storage`], [`rocks`] | what the log asks of a store; the store in RocksDB |
 //! | 3 | [`marker`] | the mark, outside the log, that an origin has been used |
+//! | 3 | [`mark`] | the log's latest checkpoint, kept outside it |
+//! | 3 | [`passes`] | the whole log verified while it is in use, pass after pass |
 //! | 3 | [`journal`] | decisions go in, permits and denials come out |
 //! | 3 | [`query`] | questions to the log |
 //!
@@ -22,10 +24,15 @@
 pub mod checkpoint;
 pub mod hash;
 pub mod journal;
+pub mod mark;
 pub mod marker;
 pub mod merkle;
+
+pub mod passes;
 pub mod query;
 pub mod record;
 pub mod rocks;
 pub mod storage;
+#[cfg(test)]
+mod testing;
 pub mod verify;

@@ -19,9 +19,9 @@ pub struct Moment {
 ///
 /// 1. When the machine booted is worked out once, from the wall clock as the gate finds it.
 /// 2. A wall clock that says otherwise later has jumped. Nobody can tell a jump that corrects the clock from one that
-///    spoils it, so it is followed, but slowly: by [`SLEW`], half a minute in an hour. A clock that is wrong for less
+///    spoils it, so it is followed, but slowly: by one part in 120, half a minute in an hour. A clock that is wrong for less
 ///    than an hour and set right again moves the steady time by no more than a token's leeway (30 s by default) covers.
-/// 3. Within [`SETTLING`] of boot it is followed at once: a machine that has just booted often finds out only then
+/// 3. Within ten minutes of boot it is followed at once: a machine that has just booted often finds out only then
 ///    what time it is.
 /// 4. Sleep is no jump. What the machine cannot know of is one: a virtual machine stopped from outside comes back
 ///    with both clocks behind, and a correction that follows is taken for a jump like any other.

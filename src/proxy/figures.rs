@@ -37,6 +37,7 @@ pub(super) fn unrecorded(cause: Unrecorded) {
         Unrecorded::QueueFull => "queue_full",
         Unrecorded::TimedOut => "timed_out",
         Unrecorded::Failed => "failed",
+        Unrecorded::Stopped => "stopped",
         Unrecorded::Closed => "closed",
     };
     counter!("portcullis_unrecorded_total", "cause" => cause).increment(1);

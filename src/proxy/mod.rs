@@ -81,13 +81,14 @@ impl Proxy {
         self.face
     }
 
-    /// One call by one snapshot, from its head to the head of its answer.
-    pub async fn handle(&self, live: &Live, request: Request<Incoming>, call: Call) -> Response<Body> {
+    /// One call by one snapshot, from its head to the head of its answer. Where its head could not be read, `request` only
+    /// stands in its place.
+    pub async fn handle(&self, live: &Live, request: Request<Incoming>, call: &Call) -> Response<Body> {
         let (head, body) = request.into_parts();
 
-        let attempt = match &call.unreadable {
+        let attempt = match call.unreadable.clone() {
             None => Attempt::read(&head, &call.connection, &live.read_rules(self.face), call.fresh),
-            Some(unreadable) => Attempt::unreadable(unreadable.clone(), &call.connection, call.fresh),
+            Some(unreadable) => Attempt::unreadable(unreadable, &call.connection, call.fresh),
         };
         let service = attempt.access.as_ref().ok().map(|access| Arc::clone(&access.route.service));
         if let Err(whose) = call.place.claim(service, attempt.client.ip) {

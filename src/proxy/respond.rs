@@ -54,7 +54,7 @@ pub fn unrecorded(cause: Unrecorded) -> Response<Body> {
     let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, "The audit log is not available", None);
     let retry = match cause {
         Unrecorded::QueueFull | Unrecorded::TimedOut | Unrecorded::Closed => "1",
-        Unrecorded::Failed => "30",
+        Unrecorded::Failed | Unrecorded::Stopped => "30",
     };
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(retry));
     response

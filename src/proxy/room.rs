@@ -3,7 +3,7 @@
 //! Invariants:
 //! 1. No more calls have a place than there is room for. A place is kept until the call's answer has been sent *and* its
 //!    record is on the log or refused, whoever has gone away meanwhile.
-//! 2. A service, and a caller, may take up to [`SHARE`] times what is left free. One alone thus leaves a quarter of all
+//! 2. A service, and a caller, may take up to three times what is left free. One alone thus leaves a quarter of all
 //!    for others, two a seventh, and so on: there is always some room for whoever has none yet. (Choudhury and Hahne,
 //!    "Dynamic queue length thresholds for shared-memory packet switches", 1998.)
 //! 3. Where there is one service only, nobody is there to share with, and it may take all.

@@ -80,8 +80,8 @@ where
     let pace = Pace::new(limits.header_timeout, limits.idle_timeout);
     let findings = Rc::<Findings>::default();
     let service = {
-        let (host, pace, turns) = (host.clone(), Rc::clone(&pace), Arc::new(Semaphore::new(TURNS)));
-        let (findings, calls) = (Rc::clone(&findings), Cell::new(0));
+        let (host, pace, findings) = (host.clone(), Rc::clone(&pace), Rc::clone(&findings));
+        let (calls, turns) = (Cell::new(0), Arc::new(Semaphore::new(TURNS)));
         service_fn(move |request: Request<Incoming>| {
             let call = pace.begin(request.version() == Version::HTTP_2);
             let arrival = Arrival {
@@ -89,8 +89,8 @@ where
                 live: host.live.load_full(),
                 connection: connection.clone(),
                 fresh: host.numbers.next(),
-                unreadable: findings.take(calls.replace(calls.get() + 1)),
                 turns: Arc::clone(&turns),
+                unreadable: findings.take(calls.replace(calls.get() + 1)),
             };
             let drain = host.drain.clone();
             async move {

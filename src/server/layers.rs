@@ -114,6 +114,6 @@ impl Service<Request<Incoming>> for Path {
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let path = self.clone();
-        Box::pin(async move { Ok(path.proxy.handle(&path.live, request, path.call).await) })
+        Box::pin(async move { Ok(path.proxy.handle(&path.live, request, &path.call).await) })
     }
 }

@@ -92,7 +92,7 @@ impl Leaver {
     }
 }
 
-fn field<'a>(path: &'a str) -> [(&'static str, &'a str); 4] {
+fn field(path: &str) -> [(&'static str, &str); 4] {
     [(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", HOST)]
 }
 

@@ -12,6 +12,7 @@
 //! 2. What was submitted commits, whether or not anyone still waits for it.
 //! 3. Every allow gets exactly one outcome record: from its [`OpenAllow`], or at the next start.
 //! 4. After a commit failed nothing is accepted until a restart has reconciled the log.
+//! 5. After [`Journal::stop`] no decision is accepted until a restart.
 
 pub mod queue;
 pub mod reconcile;
@@ -140,6 +141,9 @@ pub enum Unrecorded {
     /// A write failed; the log takes nothing until a restart.
     #[error("the log has failed and takes no records until the gate is restarted")]
     Failed,
+    /// The log was found not to be what it must be, and takes no decisions until a restart.
+    #[error("the log was stopped, for it does not hold, and takes no decisions until the gate is restarted")]
+    Stopped,
     /// The gate is shutting down.
     #[error("the log is closed")]
     Closed,
@@ -150,6 +154,7 @@ impl From<Refused> for Unrecorded {
         match refused {
             Refused::Full => Self::QueueFull,
             Refused::Failed => Self::Failed,
+            Refused::Stopped => Self::Stopped,
             Refused::Closed => Self::Closed,
         }
     }
@@ -283,6 +288,18 @@ impl Journal {
     /// Whether a write has failed.
     pub fn has_failed(&self) -> bool {
         self.0.queue.has_failed()
+    }
+
+    /// Takes no decisions from now on, though no write failed: the log is not what it must be, or somebody else writes
+    /// under its name. Events and the outcomes of open allows are still taken.
+    pub fn stop(&self) {
+        self.0.queue.stop();
+        metrics::gauge!("portcullis_log_stopped").set(1.0);
+    }
+
+    /// Whether [`Journal::stop`] was called.
+    pub fn is_stopped(&self) -> bool {
+        self.0.queue.is_stopped()
     }
 
     /// How many submissions wait for the writer.

@@ -4,6 +4,7 @@
 //! waited [`OUTCOME_WAIT`]: an outcome never costs a sync that a decision would have to stand behind.
 
 use std::any::Any;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -56,6 +57,8 @@ pub enum Refused {
     Full,
     /// A commit failed.
     Failed,
+    /// Decisions are refused for good, though no commit failed.
+    Stopped,
     /// It was closed.
     Closed,
 }
@@ -67,6 +70,8 @@ pub struct Queue {
     state: Mutex<State>,
     ready: Condvar,
     limit: usize,
+    /// Whether decisions are refused for good; events and outcomes are not.
+    stopped: AtomicBool,
 }
 
 struct State {
@@ -91,7 +96,7 @@ impl Queue {
     pub fn new(limit: usize) -> Self {
         let state =
             State { waiting: Vec::new(), urgent: 0, bytes: 0, outcome_since: None, stage: Stage::Open };
-        Self { state: Mutex::new(state), ready: Condvar::new(), limit }
+        Self { state: Mutex::new(state), ready: Condvar::new(), limit, stopped: AtomicBool::new(false) }
     }
 
     /// Submits a decision.
@@ -99,6 +104,9 @@ impl Queue {
     /// # Errors
     /// [`Refused`]: it was not submitted.
     pub fn decision(&self, submission: Submission) -> Result<(), Refused> {
+        if self.is_stopped() {
+            return Err(Refused::Stopped);
+        }
         self.urgent(submission, self.limit)
     }
 
@@ -197,6 +205,17 @@ impl Queue {
         state.urgent = 0;
         state.bytes = 0;
         state.outcome_since = None;
+    }
+
+    /// Takes no more decisions, for good. What waits is committed; so are events, and the outcomes of allows that are
+    /// open.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Queue::stop`] was called.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
     }
 
     /// Whether [`Queue::fail`] was called.

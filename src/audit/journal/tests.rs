@@ -373,7 +373,7 @@ fn another_origin_or_key_may_not_take_up_the_log() {
 #[test]
 fn a_clock_that_jumps_back_never_takes_a_records_time_with_it() {
     let log = Log::new();
-    let at = |secs: i64| crate::clock::Timestamp::from_micros(secs * 1_000_000);
+    let at = |secs: i64| Timestamp::from_micros(secs * 1_000_000);
     let clock = Clock::manual(at(1_000));
     let store = Arc::new(RocksStore::open(log.dir.path(), RocksOptions::default()).unwrap());
     let options = JournalOptions { queue: 16, timeout: LONG };

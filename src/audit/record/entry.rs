@@ -149,6 +149,13 @@ pub enum Event<'a> {
         /// Microseconds; negative if it was set back.
         by_us: i64,
     },
+    /// The log was verified while it was in use, and does not hold.
+    VerificationFailed {
+        /// The first bad index.
+        first_bad_index: u64,
+        /// What is wrong with it.
+        fault: &'a str,
+    },
     /// A policy was loaded; its epoch is the record's.
     PolicyLoaded {
         /// How many rows it has.
@@ -182,9 +189,11 @@ pub enum Event<'a> {
 impl Event<'_> {
     const fn kind(&self) -> Kind {
         match self {
-            Self::Created { .. } | Self::Started { .. } | Self::Stopped | Self::ClockJumped { .. } => {
-                Kind::Lifecycle
-            }
+            Self::Created { .. }
+            | Self::Started { .. }
+            | Self::Stopped
+            | Self::ClockJumped { .. }
+            | Self::VerificationFailed { .. } => Kind::Lifecycle,
             Self::PolicyLoaded { .. } | Self::PolicyRefused { .. } => Kind::Policy,
             Self::ConfigLoaded | Self::ConfigRefused { .. } => Kind::Config,
             Self::Sum { .. } => Kind::Summary,
@@ -197,6 +206,7 @@ impl Event<'_> {
             Self::Started { .. } => "started",
             Self::Stopped => "stopped",
             Self::ClockJumped { .. } => "clock_jumped",
+            Self::VerificationFailed { .. } => "verification_failed",
             Self::PolicyLoaded { .. } | Self::ConfigLoaded => "loaded",
             Self::PolicyRefused { .. } | Self::ConfigRefused { .. } => "refused",
             Self::Sum { what, .. } => what,
@@ -253,6 +263,10 @@ impl Body {
                     w.out.push(b'-');
                 }
                 number(&mut w.out, by_us.unsigned_abs());
+            }
+            Event::VerificationFailed { first_bad_index, fault } => {
+                w.number("first_bad_index", *first_bad_index);
+                w.text("fault", fault.as_bytes(), budget::ERROR);
             }
             Event::PolicyLoaded { rows, files } => {
                 w.number("rows", *rows);

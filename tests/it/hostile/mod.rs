@@ -6,6 +6,7 @@
 mod neighbours;
 mod smuggling;
 mod table;
+mod tokens;
 
 use self::table::rows;
 use crate::support::frames::{self, Ended};

@@ -142,6 +142,10 @@ impl Store for FaultyStore {
         self.inner.kept_checkpoints()
     }
 
+    fn kept_checkpoints_from(&self, from: u64, most: usize) -> Result<Vec<(u64, String)>, StoreError> {
+        self.inner.kept_checkpoints_from(from, most)
+    }
+
     fn open_allows(&self) -> Result<Vec<u64>, StoreError> {
         self.inner.open_allows()
     }
