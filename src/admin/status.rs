@@ -54,6 +54,7 @@ pub(super) async fn status(State(views): State<Views>) -> Result<Json<Value>, Pr
             "failed": views.journal.has_failed(),
             "stopped": views.journal.is_stopped(),
         },
+        "disk": { "room": views.space.room().as_str(), "free_bytes": views.space.free() },
         "mark": views.mark.as_ref().map(|mark| {
             let standing = mark.standing();
             json!({ "size": standing.size, "failed": standing.failed })

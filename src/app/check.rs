@@ -69,7 +69,7 @@ impl Proof {
 }
 
 /// Looks at the log as it stands.
-fn check_log(settings: &Settings) -> Result<Vec<String>, LogError> {
+pub(super) fn check_log(settings: &Settings) -> Result<Vec<String>, LogError> {
     let key = log::signing_key(&settings.log)?;
     // Before the log is opened, so that a gate that writes to both does not make the log look shorter.
     let mark = log::mark_file(&settings.log)

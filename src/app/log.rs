@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::StartError;
 use super::assemble::assemble;
+use super::disk;
 use crate::audit::checkpoint::{KeyError, Origin, OriginError, SigningKey};
 use crate::audit::hash::Hash;
 use crate::audit::journal::reconcile::{ReconcileError, reconcile};
@@ -102,6 +103,7 @@ pub fn open(log: &settings::Log, key: &SigningKey) -> Result<Arc<dyn Store>, Log
     if !RocksStore::is_at(&log.dir) {
         return Err(missing(log, key));
     }
+    disk::make_way(log);
     let store = RocksStore::open(&log.dir, rocks_options(log))?;
     let identity = LogIdentity { origin: key.origin().to_string(), vkey: key.verifier().to_string() };
     let marker = Marker::of(&log.state_dir, &identity.origin);

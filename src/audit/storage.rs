@@ -174,6 +174,9 @@ pub enum StoreError {
     /// The operating system's error.
     #[error("the store failed: {0}")]
     Io(#[from] std::io::Error),
+    /// It failed before; see [`Store`], 3.
+    #[error("the store has failed before and takes nothing more")]
+    Failed,
     /// A value under this key is not what was ever written there.
     #[error("the store holds a malformed {0}")]
     Malformed(&'static str),
@@ -188,7 +191,7 @@ impl StoreError {
         match self {
             Self::Engine(error) => error.kind() == rocksdb::ErrorKind::Corruption,
             Self::Malformed(_) => true,
-            Self::Io(_) | Self::Missing(_) => false,
+            Self::Io(_) | Self::Missing(_) | Self::Failed => false,
         }
     }
 }

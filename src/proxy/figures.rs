@@ -36,6 +36,7 @@ pub(super) fn unrecorded(cause: Unrecorded) {
     let cause = match cause {
         Unrecorded::QueueFull => "queue_full",
         Unrecorded::TimedOut => "timed_out",
+        Unrecorded::DiskFull => "disk_full",
         Unrecorded::Failed => "failed",
         Unrecorded::Stopped => "stopped",
         Unrecorded::Closed => "closed",

@@ -5,6 +5,7 @@
 //! | this one | the path, on one screen |
 //! | [`live`] | the snapshot of configuration that a request sees |
 //! | [`gate`] | the decision |
+//! | [`deciding`] | calls that are not decided yet, counted |
 //! | [`rates`] | how often callers may call |
 //! | [`room`] | calls in flight, shared between services and callers |
 //! | [`forward`], [`upstream`] | carrying out what was allowed; kept connections |
@@ -14,6 +15,7 @@
 
 pub mod body;
 pub mod cors;
+pub mod deciding;
 mod figures;
 pub mod forward;
 pub mod gate;
@@ -31,6 +33,7 @@ use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 
 use self::body::Body;
+use self::deciding::Deciding;
 use self::forward::Upstreams;
 use self::live::Live;
 use self::room::Place;
@@ -67,13 +70,14 @@ pub struct Call {
 pub struct Proxy {
     journal: Journal,
     upstreams: Upstreams,
+    deciding: Deciding,
     face: Face,
 }
 
 impl Proxy {
     /// A gate for the listeners of one face on one worker.
-    pub fn new(journal: Journal, face: Face) -> Self {
-        Self { journal, upstreams: Upstreams::default(), face }
+    pub fn new(journal: Journal, deciding: Deciding, face: Face) -> Self {
+        Self { journal, upstreams: Upstreams::default(), deciding, face }
     }
 
     /// Which services it leads to.
@@ -84,6 +88,7 @@ impl Proxy {
     /// One call by one snapshot, from its head to the head of its answer. Where its head could not be read, `request` only
     /// stands in its place.
     pub async fn handle(&self, live: &Live, request: Request<Incoming>, call: &Call) -> Response<Body> {
+        let undecided = self.deciding.begin();
         let (head, body) = request.into_parts();
 
         let attempt = match call.unreadable.clone() {
@@ -124,6 +129,7 @@ impl Proxy {
                 return respond::unrecorded(cause);
             }
         };
+        drop(undecided);
         match recorded {
             Recorded::Allow(permit) => {
                 let request = Request::from_parts(head, body);

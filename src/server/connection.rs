@@ -3,12 +3,13 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{Request, Version};
+use http::{HeaderValue, Request, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
-use super::drain::Drain;
+use super::drain::{Drain, OpenConnection, Phase};
 use super::faults::{Fault, Faults};
 use super::filter::{Filtered, Findings};
 use super::layers::{Arrival, serve};
@@ -51,19 +52,19 @@ pub async fn serve_connection(
     host: Host,
     stream: TcpStream,
     peer: SocketAddr,
-    tls: Option<Arc<ServerConfig>>,
+    (tls, open): (Option<Arc<ServerConfig>>, OpenConnection),
 ) {
     // Answers are small and wanted at once.
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else {
-        return serve_http(host, stream, Connection { peer, tls: None }).await;
+        return serve_http(host, stream, (Connection { peer, tls: None }, open)).await;
     };
     let limit = host.live.load().limits.header_timeout;
     match tokio::time::timeout(limit, TlsAcceptor::from(tls).accept(stream)).await {
         Ok(Ok(stream)) => {
             let version = stream.get_ref().1.protocol_version().and_then(|version| version.as_str());
             let connection = Connection { peer, tls: Some(version.map_or("TLS", tls_name)) };
-            serve_http(host, stream, connection).await;
+            serve_http(host, stream, (connection, open)).await;
         }
         Ok(Err(_)) | Err(_) => {
             host.faults.count(Fault::TlsHandshake);
@@ -71,7 +72,7 @@ pub async fn serve_connection(
     }
 }
 
-async fn serve_http<S>(host: Host, stream: S, connection: Connection)
+async fn serve_http<S>(host: Host, stream: S, (connection, mut open): (Connection, OpenConnection))
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -93,8 +94,12 @@ where
                 unreadable: findings.take(calls.replace(calls.get() + 1)),
             };
             let drain = host.drain.clone();
+            let framed = request.version() == Version::HTTP_2;
             async move {
-                let (response, place) = serve(&drain, arrival, request).await;
+                let (mut response, place) = serve(&drain, arrival, request).await;
+                if drain.phase() >= Phase::Closing && !framed {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
                 Ok::<_, Infallible>(response.map(|body| call.until_end_of(body, place)))
             }
         })
@@ -104,10 +109,13 @@ where
     let stream = TokioIo::new(Filtered::new(stream, bounds, findings, Resets::new(host.faults.clone())));
     let mut serving = pin!(builder.serve_connection(stream, service));
     let mut overrun = pin!(pace.overrun());
-    let mut drain = pin!(host.drain.begun());
-    let mut draining = false;
+    let mut ending = pin!(end_of_calls(&host.drain, &pace));
+    let mut ended = false;
+    let mut settle: Option<Pin<Box<tokio::time::Sleep>>> = None;
     loop {
         tokio::select! {
+            // What has arrived is read before the connection is told to end.
+            biased;
             ended = &mut serving => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "a connection ended in error");
@@ -116,9 +124,35 @@ where
                 return;
             }
             () = &mut overrun => return host.faults.count(Fault::Overrun),
-            () = &mut drain, if !draining => {
-                draining = true;
+            () = &mut ending, if !ended => {
+                ended = true;
                 serving.as_mut().graceful_shutdown();
+                // Streams that a peer began before it heard of that are still taken.
+                settle = Some(Box::pin(tokio::time::sleep(LINGER)));
+            }
+            () = async { if let Some(settle) = &mut settle { settle.await } }, if settle.is_some() => {
+                settle = None;
+                open.settle();
+            }
+        }
+    }
+}
+
+/// Waits until the connection is to be told to end.
+async fn end_of_calls(drain: &Drain, pace: &Pace) {
+    loop {
+        drain.reached(Phase::Closing).await;
+        match drain.phase() {
+            Phase::Draining => return,
+            // The way back is open.
+            Phase::Serving => {}
+            Phase::Closing if pace.may_end(LONG_LINGER) => return,
+            Phase::Holding if pace.may_end(LINGER) => return,
+            Phase::Closing => {
+                let _ = tokio::time::timeout(LONG_LINGER / 4, drain.reached(Phase::Holding)).await;
+            }
+            Phase::Holding => {
+                let _ = tokio::time::timeout(LINGER / 4, drain.begun()).await;
             }
         }
     }
@@ -198,6 +232,13 @@ const fn mix(z: u64) -> u64 {
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
+
+/// How long a connection must have been silent to be let go while new ones are still taken: most that are in use bring a
+/// call within it, whose answer then says that it was the last.
+const LONG_LINGER: Duration = Duration::from_secs(1);
+
+/// The same once connections wait for who accepts next.
+const LINGER: Duration = Duration::from_millis(200);
 
 /// The least hyper takes for its buffer.
 const SMALLEST_BUFFER: usize = 8192;

@@ -28,6 +28,8 @@ pub struct Pace {
     calls: Cell<usize>,
     /// HTTP/2 has frames between requests; once it is spoken, only the time since the last call counts.
     framed: Cell<bool>,
+    /// HTTP/2 has been begun, or not; `None` before the first byte.
+    preface: Cell<Option<bool>>,
     /// Since when the peer has taken nothing of what is to be sent.
     stalled: Cell<Option<Instant>>,
     head: Duration,
@@ -59,8 +61,9 @@ impl Pace {
     /// A connection that has just begun. A head may take `head` from its first byte, and a connection may lie `idle`.
     pub fn new(head: Duration, idle: Duration) -> Rc<Self> {
         let doing = Cell::new(Doing::Idle(Instant::now()));
-        let (calls, framed, stalled) = (Cell::new(0), Cell::new(false), Cell::new(None));
-        Rc::new(Self { doing, calls, framed, stalled, head, idle })
+        let (calls, framed, preface, stalled) =
+            (Cell::new(0), Cell::new(false), Cell::new(None), Cell::new(None));
+        Rc::new(Self { doing, calls, framed, preface, stalled, head, idle })
     }
 
     /// A head has arrived whole. `framed`: by HTTP/2.
@@ -69,6 +72,18 @@ impl Pace {
         self.calls.set(self.calls.get() + 1);
         self.doing.set(Doing::Serving);
         Call(Rc::clone(self))
+    }
+
+    /// Whether the connection may be told to end now, without cutting off a call that is on its way in: HTTP/2 can say
+    /// which streams it still takes; HTTP/1 ends after the call it serves; and what has been silent for `linger` has
+    /// hardly just sent a call. RFC 9112 section 9.5 leaves the rest to the client.
+    pub fn may_end(&self, linger: Duration) -> bool {
+        self.preface.get() == Some(true)
+            || match self.doing.get() {
+                Doing::Idle(since) => since.elapsed() >= linger,
+                Doing::Head(_) => false,
+                Doing::Serving => true,
+            }
     }
 
     /// Returns once the connection has kept the gate waiting for too long.
@@ -89,7 +104,10 @@ impl Pace {
         }
     }
 
-    fn heard(&self) {
+    fn heard(&self, first: &[u8]) {
+        if self.preface.get().is_none() {
+            self.preface.set(Some(first.starts_with(PREFACE)));
+        }
         match self.doing.get() {
             Doing::Idle(_) if !self.framed.get() => self.doing.set(Doing::Head(Instant::now())),
             Doing::Idle(_) | Doing::Head(_) | Doing::Serving => {}
@@ -200,7 +218,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if polled.is_ready() && buf.filled().len() > before {
-            self.pace.heard();
+            self.pace.heard(buf.filled().get(before..).unwrap_or_default());
         }
         polled
     }
@@ -235,6 +253,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     }
 }
 
+/// How HTTP/2 begins (RFC 9113 section 3.4), as far as no HTTP/1 method does.
+const PREFACE: &[u8] = b"PRI";
+
 /// The watch never spins.
 const LEAST: Duration = Duration::from_millis(10);
 
@@ -266,11 +287,11 @@ mod tests {
     fn a_slow_head_is_cut_however_often_it_sends_a_byte() {
         run(async || {
             let pace = Pace::new(HEAD, IDLE);
-            pace.heard();
+            pace.heard(b"G");
             let dripping = async {
                 loop {
                     tokio::time::sleep(Duration::from_secs(1)).await;
-                    pace.heard();
+                    pace.heard(b"G");
                 }
             };
             tokio::select! {
@@ -294,10 +315,30 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_may_end_when_no_call_can_be_cut_off() {
+        run(async || {
+            let linger = Duration::from_secs(1);
+            let pace = Pace::new(HEAD, IDLE);
+            assert!(!pace.may_end(linger), "its first call may be on its way");
+            tokio::time::sleep(linger).await;
+            assert!(pace.may_end(linger));
+            pace.heard(b"GET /");
+            assert!(!pace.may_end(Duration::ZERO), "a head is arriving");
+            let call = pace.begin(false);
+            assert!(pace.may_end(linger), "it ends after this call");
+            drop(call);
+            assert!(!pace.may_end(linger));
+            let http2 = Pace::new(HEAD, IDLE);
+            http2.heard(b"PRI * HTTP/2.0");
+            assert!(http2.may_end(linger), "it says which streams it still takes");
+        });
+    }
+
+    #[test]
     fn a_call_may_take_its_time_and_idleness_begins_when_it_ends() {
         run(async || {
             let pace = Pace::new(HEAD, IDLE);
-            pace.heard();
+            pace.heard(b"G");
             let call = pace.begin(false);
             assert!(tokio::time::timeout(Duration::from_secs(1000), pace.overrun()).await.is_err());
             drop(call);

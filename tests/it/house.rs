@@ -18,6 +18,8 @@ const FLOORS: &[(&str, u8)] = &[
     ("audit::journal", 3),
     ("audit::query", 3),
     ("audit::marker", 3),
+    ("audit::lent", 3),
+    ("audit::space", 3),
     ("audit::mark", 3),
     ("audit::passes", 3),
     ("authn", 3),
@@ -42,6 +44,7 @@ const SIBLINGS: &[(&str, &str)] = &[
     ("audit::journal", "audit::storage"),
     ("audit::query", "audit::storage"),
     ("audit::marker", "audit::storage"),
+    ("audit::lent", "audit::storage"),
     ("audit::mark", "audit::storage"),
     ("audit::passes", "audit::storage"),
     // Commands run what the app puts together.

@@ -31,7 +31,7 @@ use tokio::sync::oneshot;
 
 pub use self::queue::Held;
 use self::queue::{Effect, Queue, Refused, Submission};
-use self::reconcile::{ReconcileError, reconcile};
+use self::reconcile::{LogState, ReconcileError, reconcile};
 use self::writer::Writer;
 use super::checkpoint::SigningKey;
 use super::record::{
@@ -138,6 +138,9 @@ pub enum Unrecorded {
     /// It was not durable in time. It may still become so; then its outcome says it was not forwarded.
     #[error("the log did not take the record in time")]
     TimedOut,
+    /// The disk has room only for what must still be said; the log takes decisions again once it has more.
+    #[error("the log's disk is full")]
+    DiskFull,
     /// A write failed; the log takes nothing until a restart.
     #[error("the log has failed and takes no records until the gate is restarted")]
     Failed,
@@ -154,6 +157,7 @@ impl From<Refused> for Unrecorded {
         match refused {
             Refused::Full => Self::QueueFull,
             Refused::Failed => Self::Failed,
+            Refused::NoRoom => Self::DiskFull,
             Refused::Stopped => Self::Stopped,
             Refused::Closed => Self::Closed,
         }
@@ -188,12 +192,45 @@ impl Journal {
         }
         shared.published.last_time.store(state.last_time.as_micros(), Ordering::Relaxed);
         shared.published.set(state.frontier.size(), state.checkpoint.as_deref().unwrap_or_default());
-        let writer = Writer::new(store, key, clock, (state, epochs), journal.clone());
-        let thread = std::thread::Builder::new()
+        let thread = journal.start_writer(store, key, clock, (state, epochs))?;
+        Ok((journal, thread))
+    }
+
+    /// Takes the log in `store` up again after [`Journal::close`], as [`Journal::open`] does, for all clones of this
+    /// handle. Allows that were open when it was closed are closed as `unknown`, those of calls still going on here, too.
+    /// The writer must have ended.
+    ///
+    /// # Errors
+    /// [`ReconcileError`]; then the journal stays closed.
+    pub fn reopen(
+        &self,
+        store: Arc<dyn Store>,
+        key: SigningKey,
+        clock: Clock,
+        epochs: Epochs,
+    ) -> Result<JoinHandle<()>, ReconcileError> {
+        let state = reconcile(&*store, &key)?;
+        let size = state.frontier.size();
+        let unknown =
+            |index: &u64| (*index, Outcome::new(OutcomeResult::Unknown).body(*index, epochs, Duration::ZERO));
+        self.0.queue.reopen(size, state.open.iter().map(unknown));
+        self.0.published.last_time.store(state.last_time.as_micros(), Ordering::Relaxed);
+        self.0.published.set(size, state.checkpoint.as_deref().unwrap_or_default());
+        self.start_writer(store, key, clock, (state, epochs))
+    }
+
+    fn start_writer(
+        &self,
+        store: Arc<dyn Store>,
+        key: SigningKey,
+        clock: Clock,
+        state: (LogState, Epochs),
+    ) -> Result<JoinHandle<()>, ReconcileError> {
+        let writer = Writer::new(store, key, clock, state, self.clone());
+        std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || writer.run())
-            .map_err(ReconcileError::Thread)?;
-        Ok((journal, thread))
+            .map_err(ReconcileError::Thread)
     }
 
     /// Records a decision and waits until it is durable.
@@ -278,6 +315,30 @@ impl Journal {
             held: Held::default(),
         })?;
         woken.await.map(|committed| committed.index).map_err(|_| Unrecorded::Failed)
+    }
+
+    /// Submits an event of the gate itself, and waits for nothing.
+    ///
+    /// # Errors
+    /// [`Unrecorded`]: it was not submitted.
+    pub fn note(&self, epochs: Epochs, event: &Event<'_>) -> Result<(), Unrecorded> {
+        let body = Body::event(&epochs, event);
+        Ok(self.0.queue.event(Submission {
+            body,
+            effect: Effect::None,
+            wake: None,
+            held: Held::default(),
+        })?)
+    }
+
+    /// Takes no decisions from now on, or takes them again. Events and outcomes are taken all the while.
+    pub fn pause(&self, paused: bool) {
+        self.0.queue.pause(paused);
+    }
+
+    /// Whether [`Journal::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.0.queue.is_closed()
     }
 
     /// The log's name.

@@ -57,6 +57,8 @@ pub enum Refused {
     Full,
     /// A commit failed.
     Failed,
+    /// Decisions are refused for a while, since the disk has no room for them.
+    NoRoom,
     /// Decisions are refused for good, though no commit failed.
     Stopped,
     /// It was closed.
@@ -70,6 +72,9 @@ pub struct Queue {
     state: Mutex<State>,
     ready: Condvar,
     limit: usize,
+    /// Whether decisions are refused for a while.
+    paused: AtomicBool,
+    closed: AtomicBool,
     /// Whether decisions are refused for good; events and outcomes are not.
     stopped: AtomicBool,
 }
@@ -82,6 +87,8 @@ struct State {
     /// When the oldest waiting outcome came, if any waits.
     outcome_since: Option<Instant>,
     stage: Stage,
+    /// Allows below this index were closed when the log was taken up again: what comes of them later is dropped.
+    settled: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -94,9 +101,22 @@ enum Stage {
 impl Queue {
     /// A queue for at most `limit` decisions.
     pub fn new(limit: usize) -> Self {
-        let state =
-            State { waiting: Vec::new(), urgent: 0, bytes: 0, outcome_since: None, stage: Stage::Open };
-        Self { state: Mutex::new(state), ready: Condvar::new(), limit, stopped: AtomicBool::new(false) }
+        let state = State {
+            waiting: Vec::new(),
+            urgent: 0,
+            bytes: 0,
+            outcome_since: None,
+            stage: Stage::Open,
+            settled: 0,
+        };
+        Self {
+            state: Mutex::new(state),
+            ready: Condvar::new(),
+            limit,
+            stopped: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+        }
     }
 
     /// Submits a decision.
@@ -106,6 +126,10 @@ impl Queue {
     pub fn decision(&self, submission: Submission) -> Result<(), Refused> {
         if self.is_stopped() {
             return Err(Refused::Stopped);
+        }
+        // A failure and an end are final, and say more.
+        if self.paused.load(Ordering::Acquire) && self.lock().stage == Stage::Open {
+            return Err(Refused::NoRoom);
         }
         self.urgent(submission, self.limit)
     }
@@ -122,7 +146,7 @@ impl Queue {
     /// the allow.
     pub fn outcome(&self, index: u64, body: Body) {
         let mut state = self.lock();
-        if state.stage == Stage::Failed {
+        if state.stage == Stage::Failed || index < state.settled {
             return;
         }
         state.bytes += body.sealed_len();
@@ -190,11 +214,32 @@ impl Queue {
 
     /// Takes no more decisions; what waits is still to be committed.
     pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
         let mut state = self.lock();
         if state.stage == Stage::Open {
             state.stage = Stage::Closed;
         }
         self.ready.notify_one();
+    }
+
+    /// Opens a queue whose writer has ended, for a log of `size` records whose open allows are being closed by
+    /// `outcomes`. What their own calls say of them, before or after this, is dropped.
+    pub fn reopen(&self, size: u64, outcomes: impl Iterator<Item = (u64, Body)>) {
+        let mut state = self.lock();
+        self.closed.store(false, Ordering::Release);
+        (state.stage, state.settled) = (Stage::Open, size);
+        (state.urgent, state.bytes) = (0, 0);
+        state.waiting.clear();
+        for (index, body) in outcomes {
+            state.bytes += body.sealed_len();
+            state.waiting.push(Submission {
+                body,
+                effect: Effect::Closes(index),
+                wake: None,
+                held: Held::default(),
+            });
+        }
+        state.outcome_since = (!state.waiting.is_empty()).then(Instant::now);
     }
 
     /// Takes nothing any more and drops what waits: whoever waits for it learns that it failed.
@@ -205,6 +250,16 @@ impl Queue {
         state.urgent = 0;
         state.bytes = 0;
         state.outcome_since = None;
+    }
+
+    /// Takes no decisions until told otherwise. What waits is committed; events and outcomes are still taken.
+    pub fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Release);
+    }
+
+    /// Whether [`Queue::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// Takes no more decisions, for good. What waits is committed; so are events, and the outcomes of allows that are

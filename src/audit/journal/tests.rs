@@ -12,7 +12,7 @@ use crate::access::route::{HostPattern, Preflights, Route, Routes};
 use crate::audit::checkpoint::Origin;
 use crate::audit::hash::Hash;
 use crate::audit::merkle::NodeId;
-use crate::audit::record::{Kind, Record};
+use crate::audit::record::{Kind, Record, Room};
 use crate::audit::rocks::{RocksOptions, RocksStore};
 use crate::audit::storage::{Batch, LogIdentity, StoreError, Visit, Walk};
 use crate::audit::verify::Verifier;
@@ -337,6 +337,35 @@ fn the_queue_is_bounded_and_refuses_what_is_over() {
         }
     });
     assert_eq!(open.close().len(), 3);
+}
+
+#[test]
+fn a_paused_journal_takes_outcomes_and_events_and_no_decision_until_it_goes_on() {
+    let log = Log::new();
+    let open = log.open(16, LONG);
+    let permit = open.permit();
+    open.journal.pause(true);
+    assert_eq!(open.record(allow()).err(), Some(Unrecorded::DiskFull));
+    assert_eq!(open.record(deny()).err(), Some(Unrecorded::DiskFull));
+    drop(permit);
+    open.journal.note(EPOCHS, &Event::Disk { room: Room::Full, free_bytes: 1 }).unwrap();
+    open.journal.pause(false);
+    open.record(deny()).unwrap();
+    let records = open.close();
+    let kinds: Vec<_> = records.iter().map(|record| record["kind"].as_str().unwrap()).collect();
+    assert_eq!((kinds.len(), kinds[0], kinds[3]), (4, "decision", "decision"));
+    assert!(kinds[1..3].contains(&"outcome") && kinds[1..3].contains(&"lifecycle"), "{kinds:?}");
+}
+
+#[test]
+fn a_log_that_has_failed_says_so_though_it_is_paused() {
+    let log = Log::new();
+    let open = log.open(16, LONG);
+    open.store.set(Mood::Fails);
+    assert_eq!(open.record(allow()).err(), Some(Unrecorded::Failed));
+    open.journal.pause(true);
+    assert_eq!(open.record(allow()).err(), Some(Unrecorded::Failed));
+    open.writer.join().unwrap();
 }
 
 #[test]

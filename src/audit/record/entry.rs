@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::text::{self, number};
-use super::{Body, Kind, MAX_HEAD_BYTES, MAX_RECORD_BYTES};
+use super::{Body, Kind, MAX_HEAD_BYTES, MAX_RECORD_BYTES, Room};
 use crate::access::{Caller, Decision, Identity, Rule};
 use crate::audit::hash::Hash;
 use crate::clock::Timestamp;
@@ -144,10 +144,19 @@ pub enum Event<'a> {
     },
     /// The gate has drained and closes the log.
     Stopped,
+    /// The gate closes the log and hands it to the process that takes its place.
+    HandedOver,
     /// The clock moved by more than a second otherwise than by passing.
     ClockJumped {
         /// Microseconds; negative if it was set back.
         by_us: i64,
+    },
+    /// The room on the log's disk became more or less.
+    Disk {
+        /// What it is now.
+        room: Room,
+        /// Bytes free, less those held back.
+        free_bytes: u64,
     },
     /// The log was verified while it was in use, and does not hold.
     VerificationFailed {
@@ -192,7 +201,9 @@ impl Event<'_> {
             Self::Created { .. }
             | Self::Started { .. }
             | Self::Stopped
+            | Self::HandedOver
             | Self::ClockJumped { .. }
+            | Self::Disk { .. }
             | Self::VerificationFailed { .. } => Kind::Lifecycle,
             Self::PolicyLoaded { .. } | Self::PolicyRefused { .. } => Kind::Policy,
             Self::ConfigLoaded | Self::ConfigRefused { .. } => Kind::Config,
@@ -205,7 +216,9 @@ impl Event<'_> {
             Self::Created { .. } => "created",
             Self::Started { .. } => "started",
             Self::Stopped => "stopped",
+            Self::HandedOver => "handed_over",
             Self::ClockJumped { .. } => "clock_jumped",
+            Self::Disk { room, .. } => room.event(),
             Self::VerificationFailed { .. } => "verification_failed",
             Self::PolicyLoaded { .. } | Self::ConfigLoaded => "loaded",
             Self::PolicyRefused { .. } | Self::ConfigRefused { .. } => "refused",
@@ -264,6 +277,7 @@ impl Body {
                 }
                 number(&mut w.out, by_us.unsigned_abs());
             }
+            Event::Disk { free_bytes, .. } => w.number("free_bytes", *free_bytes),
             Event::VerificationFailed { first_bad_index, fault } => {
                 w.number("first_bad_index", *first_bad_index);
                 w.text("fault", fault.as_bytes(), budget::ERROR);
@@ -283,7 +297,7 @@ impl Body {
                 super::head::write_time(*since, &mut w.out);
                 w.out.push(b'"');
             }
-            Event::Stopped | Event::ConfigLoaded => {}
+            Event::Stopped | Event::HandedOver | Event::ConfigLoaded => {}
         }
         w.end()
     }

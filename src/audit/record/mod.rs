@@ -6,6 +6,7 @@
 //! | `text` | how a value that came from outside is written, whatever bytes it has and however long it is |
 //! | `entry` | what decisions, outcomes and events say of themselves: a [`Body`] from each |
 //! | `head` | [`Head`]: index, prev, time, kind, read by fixed prefix |
+//! | `room` | [`Room`]: what events say of the log's disk |
 //! | `view` | [`Record`]: a stored record, read whole, for queries |
 //!
 //! A record is made in two steps on two threads: the [`Body`] where the decision was made, the head around it by
@@ -19,6 +20,7 @@
 
 mod entry;
 mod head;
+mod room;
 mod text;
 mod view;
 
@@ -26,6 +28,7 @@ use crate::clock::Timestamp;
 
 pub use entry::{ClientEntry, DecisionEntry, Epochs, Event, OutcomeEntry, OutcomeResult, RequestEntry};
 pub use head::{Head, RecordError};
+pub use room::Room;
 pub use view::Record;
 
 use super::hash::Hash;
@@ -49,7 +52,7 @@ pub enum Kind {
     Policy,
     /// A config was loaded or refused.
     Config,
-    /// The log was created, the gate started or stopped, the clock jumped.
+    /// The log was created, the gate started or stopped, the clock jumped, the log's disk filled.
     Lifecycle,
     /// Expired records were dropped. Reserved.
     Retention,

@@ -1,5 +1,6 @@
 use std::time::{Duration, Instant};
 
+use rocksdb::ErrorKind;
 use rocksdb::perf::{PerfContext, PerfMetric, PerfStatsLevel, set_perf_stats};
 
 use super::*;
@@ -40,4 +41,41 @@ fn finding_the_open_allows_does_not_walk_over_all_that_were_ever_closed() {
         + counted.metric(PerfMetric::InternalDeleteSkippedCount);
     set_perf_stats(PerfStatsLevel::Disable);
     assert!(looked_at < 40_000, "{looked_at} keys were looked at for {}", stay.len());
+}
+
+#[test]
+fn only_a_held_lock_is_taken_for_one() {
+    let held = [
+        "IO error: While lock file: /var/log/LOCK: Resource temporarily unavailable",
+        "IO error: lock hold by current process, acquire time 1 acquiring thread 2: /log/LOCK: No locks available",
+    ];
+    for text in held {
+        assert!(is_locked(ErrorKind::IOError, text), "{text}");
+    }
+    for (kind, text) in [
+        (
+            ErrorKind::Corruption,
+            "Corruption: block checksum mismatch: stored = 1, computed = 2, in /log/1.sst",
+        ),
+        (ErrorKind::IOError, "IO error: While open a file for lock: /log/LOCK: Permission denied"),
+        (ErrorKind::IOError, "IO error: While lock file: /log/LOCK: No locks available"),
+        (ErrorKind::IOError, "IO error: While open a file for random read: /block/1.sst: Input/output error"),
+        (ErrorKind::Corruption, "Corruption: IO error: While lock file: Resource temporarily unavailable"),
+    ] {
+        assert!(!is_locked(kind, text), "{text}");
+    }
+}
+
+#[test]
+fn a_store_that_is_open_is_locked_and_one_that_is_damaged_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("block-lock");
+    let identity = LogIdentity { origin: "gate.example/1".into(), vkey: "v".into() };
+    let store = RocksStore::create(&dir, &identity, RocksOptions::default()).unwrap();
+    let second = RocksStore::open(&dir, RocksOptions::default());
+    assert!(matches!(second, Err(OpenError::Locked { pid: None, .. })));
+    drop(store);
+    std::fs::write(dir.join("CURRENT"), "no manifest").unwrap();
+    let damaged = RocksStore::open(&dir, RocksOptions::default());
+    assert!(matches!(damaged, Err(OpenError::Engine { .. })));
 }

@@ -258,12 +258,17 @@ impl Site {
     pub fn start(self: &Arc<Self>) -> Gate {
         let ready_file = self.path("ready.json");
         let _ = std::fs::remove_file(&ready_file);
-        let mut process = self.spawn(&ready_file);
+        let process = self.spawn(&ready_file);
+        self.adopt(process, &ready_file)
+    }
+
+    /// A gate of this site that runs as `process`, once it is ready.
+    pub fn adopt(self: &Arc<Self>, mut process: Child, ready_file: &Path) -> Gate {
         let ready = poll("the gate to be ready", || {
             if let Some(status) = process.try_wait().unwrap() {
                 panic!("the gate did not start: {status}\n{}", self.said());
             }
-            std::fs::read(&ready_file).ok()
+            std::fs::read(ready_file).ok()
         });
         let ready: Value = serde_json::from_slice(&ready).unwrap();
         let address = |value: &Value| -> SocketAddr { value.as_str().unwrap().parse().unwrap() };
@@ -384,6 +389,11 @@ impl Gate {
     /// Its process's id.
     pub fn pid(&self) -> u32 {
         self.process.as_ref().unwrap().id()
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> bool {
+        self.process.as_mut().unwrap().try_wait().unwrap().is_none()
     }
 
     /// Sends a signal by name, e.g. `TERM`.

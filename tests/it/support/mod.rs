@@ -10,6 +10,7 @@
 //! | [`frames`] | HTTP/2 by hand, for the same |
 //! | [`tokens`] | an issuer's keys and tokens |
 //! | [`log`] | records as stored; verification |
+//! | [`mounted`] | a small file system that can be filled |
 //! | [`faulty`] | a store that blocks, fails or is slow when told to |
 
 pub mod client;
@@ -17,6 +18,7 @@ pub mod faulty;
 pub mod frames;
 pub mod gate;
 pub mod log;
+pub mod mounted;
 pub mod strict;
 pub mod tokens;
 pub mod upstream;

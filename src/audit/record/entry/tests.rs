@@ -188,10 +188,16 @@ fn an_event_says_what_happened_to_the_gate() {
         ),
         (Event::Started { version: "0.1.0" }, "lifecycle", json!({"event": "started", "version": "0.1.0"})),
         (Event::Stopped, "lifecycle", json!({"event": "stopped"})),
+        (Event::HandedOver, "lifecycle", json!({"event": "handed_over"})),
         (
             Event::ClockJumped { by_us: i64::MIN },
             "lifecycle",
             json!({"event": "clock_jumped", "by_us": i64::MIN}),
+        ),
+        (
+            Event::Disk { room: Room::Full, free_bytes: 4_096 },
+            "lifecycle",
+            json!({"event": "disk_full", "free_bytes": 4_096}),
         ),
         (
             Event::PolicyLoaded { rows: 3, files: &["a.conf", "b.csv"] },
