@@ -227,7 +227,7 @@ async fn run<U: Future<Output = ()>>(
 ) -> Result<(), StartError> {
     let clock = Clock::system();
     let metrics = install_metrics();
-    open_files::allow(settings.limits.connections);
+    open_files::allow(&settings.limits);
     let parts = assemble(&settings, &clock)?;
     let (front_tls, admin_tls) =
         (server_tls(settings.server.tls.as_ref())?, server_tls(settings.admin.tls.as_ref())?);
