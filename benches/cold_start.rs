@@ -21,13 +21,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use portcullis::access::recording::Detail;
 use portcullis::access::{Caller, Decision, Identity, ProofMethod, Reason};
 use portcullis::app::log::signing_key;
 use portcullis::audit::checkpoint::SigningKey;
 use portcullis::audit::hash::Hash;
 use portcullis::audit::journal::reconcile::{LogState, reconcile};
 use portcullis::audit::record::{
-    Body, ClientEntry, DecisionEntry, Epochs, OutcomeEntry, OutcomeResult, RequestEntry, seal,
+    Body, ClientEntry, DecisionEntry, Epochs, OutcomeEntry, OutcomeResult, RequestEntry, Shown, seal,
 };
 use portcullis::audit::rocks::{RocksOptions, RocksStore};
 use portcullis::audit::storage::{Batch, Durability, Store};
@@ -175,6 +176,7 @@ fn decision(call: u64) -> Body {
         expires: Timestamp::from_micros(i64::MAX),
     };
     let id = format!("{:032x}", u128::from(call).wrapping_mul(0x2545_f491_4f6c_dd1d_9e37_79b9_7f4a_7c15));
+    let path = format!("/docs/{}/pages/{}", call % 977, call % 100_003);
     Body::decision(&DecisionEntry {
         decision: &Decision::allow(Reason::PolicyAllow, None),
         epochs: EPOCHS,
@@ -190,12 +192,16 @@ fn decision(call: u64) -> Body {
             service: Some("app"),
             method: "GET",
             host: Some(b"app.example.com"),
-            path: Some(&format!("/docs/{}/pages/{}", call % 977, call % 100_003)),
+            path: Some(Shown::Whole(path.as_bytes())),
             target: None,
             query: &[b"page", b"size"],
             user_agent: Some(b"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
             trace_id: Some(&id),
+            head: None,
+            tag: None,
         },
+        detail: Detail::Standard,
+        outcome_follows: true,
     })
 }
 
@@ -210,6 +216,7 @@ fn outcome(decision: u64) -> Body {
         response_bytes: 4_096 + decision % 10_000,
         duration: Duration::from_micros(700 + decision % 9_000),
         upstream: Some("http://10.0.0.7:9000"),
+        tag: None,
     })
 }
 

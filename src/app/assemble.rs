@@ -11,6 +11,7 @@ use rustls::sign::SingleCertAndKey;
 use crate::access::attempt::TrustedProxies;
 use crate::access::path::Tolerance;
 use crate::access::rate::ServiceRates;
+use crate::access::recording::Recording;
 use crate::access::route::{HostPattern, Preflights, Route, Routes};
 use crate::audit::record::Epochs;
 use crate::authn::{self, Authn, AuthnLimits, SetupError};
@@ -275,7 +276,8 @@ fn admin_route() -> Route {
         rewrite: None,
         tolerance: Tolerance::default(),
         preflights: Preflights::Off,
-        recording: Default::default(),
+        // Who watches the log is on the log, each time.
+        recording: Recording { collapse: false, ..Recording::default() },
     }
 }
 

@@ -154,7 +154,7 @@ fn create(log: &settings::Log, epochs: Epochs) -> Result<String, LogError> {
     let verifier = key.verifier();
     Marker::of(&log.state_dir, key.origin().as_str()).set(&identity, clock.now())?;
     let store = Arc::new(RocksStore::create(&log.dir, &identity, rocks_options(log))?);
-    let options = JournalOptions { queue: 1, timeout: log.timeout };
+    let options = JournalOptions { queue: 1, timeout: log.timeout, denial_bytes: None };
     let (journal, writer) = Journal::open(Arc::<RocksStore>::clone(&store), key, clock, options, epochs)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let created =

@@ -247,7 +247,11 @@ async fn run<U: Future<Output = ()>>(
     let lent = Arc::new(LentStore::new(store));
     let store: Arc<dyn Store> = Arc::clone(&lent) as _;
     let watch = Watch::take_up(&settings.log, &key, &*store)?;
-    let options = JournalOptions { queue: settings.log.queue, timeout: settings.log.timeout };
+    let options = JournalOptions {
+        queue: settings.log.queue,
+        timeout: settings.log.timeout,
+        denial_bytes: settings.limits.denial_bytes,
+    };
     let epochs = parts.epochs;
     let (journal, writer) = Journal::open(Arc::clone(&store), key, clock.clone(), options, epochs)?;
     journal.event(epochs, &Event::Started { version: env!("CARGO_PKG_VERSION") }).await?;
@@ -277,6 +281,7 @@ async fn run<U: Future<Output = ()>>(
     let (workers, threads) = start_workers(settings.server.workers, &live, &journal, (&drain, &faults))?;
     let summing = faults.clone().keep_sums(journal.clone(), Arc::clone(&live));
     tokio::task::spawn_local(summing);
+    tokio::task::spawn_local(journal.clone().keep_counts());
 
     let addresses = Addresses::of(&sockets)
         .map_err(|source| StartError::Io { what: "the listeners' addresses", source })?;
@@ -339,7 +344,7 @@ async fn run<U: Future<Output = ()>>(
         }
     };
     // The claim goes with the process, not before.
-    let Place { accepting, writer, watching, room: _room, claim: _claim, .. } = place;
+    let Place { accepting, writer, watching, room, store: lent, claim: _claim, .. } = place;
 
     if activated && !handed_over {
         notify::notify("STOPPING=1");
@@ -368,6 +373,7 @@ async fn run<U: Future<Output = ()>>(
     let last = live.load_full();
     let last_words = async {
         faults.record(&journal, &last).await;
+        journal.write_counts().await;
         let stopped = journal.event(last.epochs, &Event::Stopped).await;
         journal.close();
         if let Some(writer) = writer {
@@ -376,6 +382,9 @@ async fn run<U: Future<Output = ()>>(
         if let Some(watching) = watching {
             watching.end().await;
         }
+        drop(room);
+        // Whoever still looks at it, its files are closed before the process ends.
+        let _ = tokio::task::spawn_blocking(move || lent.recall()).await;
         stopped
     };
     // A disk that stands still must not keep the gate from ending; the next start reconciles.

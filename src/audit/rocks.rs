@@ -100,6 +100,12 @@ pub enum OpenError {
         /// RocksDB's word.
         source: rocksdb::Error,
     },
+    /// The directory has no write-ahead log, which RocksDB keeps one of at all times and would not miss.
+    #[error(
+        "the write-ahead log (*.log) in {0} is missing, and with it the log's last records: bring the file back, or \
+         restore the directory whole"
+    )]
+    NoWriteAhead(PathBuf),
     /// A layout this version does not know.
     #[error("the log in {path} has format {found:?}; this version reads format \"1\"")]
     Format {
@@ -139,24 +145,23 @@ impl RocksStore {
     /// # Errors
     /// [`OpenError::Absent`], [`OpenError::Locked`], [`OpenError::Format`], or what the disk or RocksDB says.
     pub fn open(dir: &Path, options: RocksOptions) -> Result<Self, OpenError> {
-        if !Self::is_at(dir) {
-            return Err(OpenError::Absent(dir.to_owned()));
-        }
-        let db = DB::open_cf_descriptors(&database_options(options), dir, families(options)).map_err(
-            |source| {
-                let path = dir.to_owned();
-                // RocksDB has no code of its own for a held lock or a full disk; it says so in an IO error.
-                let text = source.to_string();
-                if text.contains("No space left") {
-                    OpenError::NoRoom { path, source }
-                } else if is_locked(source.kind(), &text) {
-                    let here = text.contains("current process");
-                    OpenError::Locked { pid: if here { None } else { holder(&path) }, path, source }
-                } else {
-                    OpenError::Engine { path, source }
-                }
-            },
-        )?;
+        present(dir)?;
+        let mut database = database_options(options);
+        // Not of a secondary's: RocksDB does not support it there.
+        database.set_track_and_verify_wals_in_manifest(true);
+        let db = DB::open_cf_descriptors(&database, dir, families(options)).map_err(|source| {
+            let path = dir.to_owned();
+            // RocksDB has no code of its own for a held lock or a full disk; it says so in an IO error.
+            let text = source.to_string();
+            if text.contains("No space left") {
+                OpenError::NoRoom { path, source }
+            } else if is_locked(source.kind(), &text) {
+                let here = text.contains("current process");
+                OpenError::Locked { pid: if here { None } else { holder(&path) }, path, source }
+            } else {
+                OpenError::Engine { path, source }
+            }
+        })?;
         Self::over(db, options.durability, None).checked(dir)
     }
 
@@ -165,9 +170,7 @@ impl RocksStore {
     /// # Errors
     /// As [`RocksStore::open`], less the lock.
     pub fn open_read_only(dir: &Path) -> Result<Self, OpenError> {
-        if !Self::is_at(dir) {
-            return Err(OpenError::Absent(dir.to_owned()));
-        }
+        present(dir)?;
         let options = RocksOptions::default();
         let mut database = database_options(options);
         // A secondary must keep every file open, since the primary may delete one at any time.
@@ -398,6 +401,22 @@ fn holder(dir: &Path) -> Option<i32> {
     let lock = fcntl_getlk(&file, &Flock::from(FlockType::WriteLock)).ok()??;
     // Another namespace's process has no number here.
     lock.pid.map(Pid::as_raw_pid).filter(|pid| *pid > 0)
+}
+
+/// Whether `dir` holds a log with a write-ahead log. RocksDB opens one without as if its last records had never been;
+/// of those before the last, its manifest knows.
+fn present(dir: &Path) -> Result<(), OpenError> {
+    let io = |source| OpenError::Io { path: dir.to_owned(), source };
+    if !RocksStore::is_at(dir) {
+        return Err(OpenError::Absent(dir.to_owned()));
+    }
+    for entry in std::fs::read_dir(dir).map_err(io)? {
+        if Path::new(&entry.map_err(io)?.file_name()).extension().is_some_and(|extension| extension == "log")
+        {
+            return Ok(());
+        }
+    }
+    Err(OpenError::NoWriteAhead(dir.to_owned()))
 }
 
 /// Makes `dir` and its parents, open to this user only.

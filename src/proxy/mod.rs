@@ -91,9 +91,10 @@ impl Proxy {
         let undecided = self.deciding.begin();
         let (head, body) = request.into_parts();
 
+        let rules = live.read_rules(self.face);
         let attempt = match call.unreadable.clone() {
-            None => Attempt::read(&head, &call.connection, &live.read_rules(self.face), call.fresh),
-            Some(unreadable) => Attempt::unreadable(unreadable, &call.connection, call.fresh),
+            None => Attempt::read(&head, &call.connection, &rules, call.fresh),
+            Some(unreadable) => Attempt::unreadable(unreadable, &call.connection, &rules, call.fresh),
         };
         let service = attempt.access.as_ref().ok().map(|access| Arc::clone(&access.route.service));
         if let Err(whose) = call.place.claim(service, attempt.client.ip) {

@@ -27,7 +27,7 @@ fn crash_with_calls_in_flight(site: &Site) -> BTreeSet<u64> {
     let settings = site.settings();
     let key = app::log::signing_key(&settings.log).unwrap();
     let store: Arc<dyn Store> = Arc::new(RocksStore::open(&site.log_dir(), RocksOptions::default()).unwrap());
-    let options = JournalOptions { queue: OPEN, timeout: settings.log.timeout };
+    let options = JournalOptions { queue: OPEN, timeout: settings.log.timeout, denial_bytes: None };
     let epochs = Epochs { policy: Hash::of(b"policy"), config: Hash::of(b"config") };
     let (journal, writer) = Journal::open(store, key, Clock::system(), options, epochs).unwrap();
     let routes = Routes::new([Route {

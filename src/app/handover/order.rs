@@ -97,6 +97,7 @@ impl Place {
     async fn let_go(&mut self) {
         let last = self.accepting.live.load_full();
         self.accepting.faults.record(&self.journal, &last).await;
+        self.journal.write_counts().await;
         if let Err(error) = self.journal.event(last.epochs, &Event::HandedOver).await {
             // A log that has failed is taken up by the other as by any restart.
             tracing::error!(%error, "the log's last record could not be written");

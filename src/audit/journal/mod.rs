@@ -2,7 +2,9 @@
 //!
 //! | file | what is there |
 //! |---|---|
-//! | this one | the handle the request path holds; [`Permit`], [`Denial`], [`OpenAllow`] |
+//! | this one | the handle the request path holds |
+//! | [`permit`] | [`Permit`], [`Denial`], [`OpenAllow`]: what a durable decision is worth |
+//! | [`noise`] | denials that are counted, not recorded one by one |
 //! | [`queue`] | what waits for the writer, bounded |
 //! | [`writer`] | the one thread that owns chain, tree and store |
 //! | [`mod@reconcile`] | what a log must satisfy before it may grow again |
@@ -14,6 +16,8 @@
 //! 4. After a commit failed nothing is accepted until a restart has reconciled the log.
 //! 5. After [`Journal::stop`] no decision is accepted until a restart.
 
+pub mod noise;
+pub mod permit;
 pub mod queue;
 pub mod reconcile;
 pub mod writer;
@@ -24,22 +28,25 @@ mod tests;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::HeaderValue;
 use tokio::sync::oneshot;
 
+use self::noise::{Lean, Noise, Told};
+use self::permit::Outcome;
+pub use self::permit::{Denial, OpenAllow, Passage, Permit, RecordRef, Recorded};
 pub use self::queue::Held;
-use self::queue::{Effect, Queue, Refused, Submission};
+use self::queue::{Effect, Opening, Queue, Refused, Submission};
 use self::reconcile::{LogState, ReconcileError, reconcile};
 use self::writer::Writer;
 use super::checkpoint::SigningKey;
 use super::record::{
-    Body, ClientEntry, DecisionEntry, Epochs, Event, OutcomeEntry, OutcomeResult, RequestEntry,
+    Body, ClientEntry, DecisionEntry, Epochs, Event, HeadEntry, OutcomeResult, RequestEntry, Shown,
 };
 use super::storage::Store;
-use crate::access::attempt::{RequestId, TraceContext};
-use crate::access::{Access, Attempt, Client, Decision, Identity, Reason};
+use crate::access::recording::Recording;
+use crate::access::{Attempt, Client, Decision, Identity};
 use crate::clock::{Clock, Timestamp};
 
 /// A handle on the log that takes records. Clones share one log.
@@ -51,6 +58,7 @@ struct Shared {
     queue: Queue,
     published: Published,
     timeout: Duration,
+    noise: Noise,
 }
 
 /// How much the journal takes on, and how long it may take over it.
@@ -60,73 +68,8 @@ pub struct JournalOptions {
     pub queue: usize,
     /// The longest a decision waits to be durable.
     pub timeout: Duration,
-}
-
-/// A decision that is durable.
-#[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "moved once, from here to the forwarding; a box would cost more"
-)]
-pub enum Recorded {
-    /// The call may go through.
-    Allow(Permit),
-    /// The call may not.
-    Deny(Denial),
-}
-
-/// Proof that an allow was recorded, and the call it was recorded for. Forwarding consumes it.
-#[derive(Debug)]
-pub struct Permit {
-    passage: Passage,
-    open: OpenAllow,
-}
-
-/// What was decided, as the record has it: forwarding works from this and not from the request.
-#[derive(Debug)]
-pub struct Passage {
-    /// Service, method, host, path.
-    pub access: Access,
-    /// Who calls.
-    pub identity: Identity,
-    /// From where.
-    pub client: Client,
-    /// The request's id.
-    pub id: RequestId,
-    /// The request's trace.
-    pub trace: TraceContext,
-    /// Why it was allowed.
-    pub reason: Reason,
-    /// Its record.
-    pub record: RecordRef,
-}
-
-/// A deny that is durable.
-#[derive(Debug)]
-pub struct Denial {
-    /// Why.
-    pub reason: Reason,
-    /// Whether the caller had proved who it is.
-    pub proved: bool,
-    /// The request's id.
-    pub id: RequestId,
-    /// Its record.
-    pub record: RecordRef,
-}
-
-/// The number of a record: `<origin>/<index>`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecordRef {
-    /// The log's name.
-    pub origin: Arc<str>,
-    /// The record's position, from 0.
-    pub index: u64,
-}
-
-impl std::fmt::Display for RecordRef {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.origin, self.index)
-    }
+    /// What denials of callers who proved nothing may add to the log, bytes per second; `None` is unlimited.
+    pub denial_bytes: Option<u64>,
 }
 
 /// Why a decision could not be recorded. The caller's answer is 503 and nothing is forwarded.
@@ -183,12 +126,14 @@ impl Journal {
             queue: Queue::new(options.queue),
             published: Published::default(),
             timeout: options.timeout,
+            noise: Noise::new(options.denial_bytes, clock.clone()),
         });
         let journal = Self(Arc::clone(&shared));
         for index in &state.open {
-            shared
-                .queue
-                .outcome(*index, Outcome::new(OutcomeResult::Unknown).body(*index, epochs, Duration::ZERO));
+            shared.queue.outcome(
+                *index,
+                Outcome::new(OutcomeResult::Unknown).body(*index, epochs, Duration::ZERO, None),
+            );
         }
         shared.published.last_time.store(state.last_time.as_micros(), Ordering::Relaxed);
         shared.published.set(state.frontier.size(), state.checkpoint.as_deref().unwrap_or_default());
@@ -211,8 +156,9 @@ impl Journal {
     ) -> Result<JoinHandle<()>, ReconcileError> {
         let state = reconcile(&*store, &key)?;
         let size = state.frontier.size();
-        let unknown =
-            |index: &u64| (*index, Outcome::new(OutcomeResult::Unknown).body(*index, epochs, Duration::ZERO));
+        let unknown = |index: &u64| {
+            (*index, Outcome::new(OutcomeResult::Unknown).body(*index, epochs, Duration::ZERO, None))
+        };
         self.0.queue.reopen(size, state.open.iter().map(unknown));
         self.0.published.last_time.store(state.last_time.as_micros(), Ordering::Relaxed);
         self.0.published.set(size, state.checkpoint.as_deref().unwrap_or_default());
@@ -264,23 +210,35 @@ impl Journal {
         turn: impl Future<Output = Held>,
     ) -> Result<Recorded, Unrecorded> {
         let body = decision_body(&attempt, &identity, &decision, epochs);
-        let effect = match decision {
-            Decision::Allow(_) => Effect::Opens(epochs),
-            Decision::Deny(_) => Effect::None,
-        };
         let submit = async {
-            let held = turn.await;
-            let (wake, woken) = oneshot::channel();
-            self.0.queue.decision(Submission { body, effect, wake: Some(wake), held })?;
-            // If the writer drops the waiter, its commit has failed.
-            woken.await.map_err(|_| Unrecorded::Failed)
+            loop {
+                let (effect, first) = match &decision {
+                    Decision::Allow(_) => (Effect::Opens(opening(&attempt, epochs)), None),
+                    Decision::Deny(_) => {
+                        let bytes = body.sealed_len();
+                        match self.0.noise.tell(&attempt, &identity, &decision, (epochs, bytes)) {
+                            Told::Alone(first) => (Effect::None, first),
+                            Told::On(lean) => match self.lean(lean, epochs).await? {
+                                Some(index) => return Ok(Committed { index, open: None }),
+                                // The first never came to be: this one may be it.
+                                None => continue,
+                            },
+                        }
+                    }
+                };
+                let held = turn.await;
+                let (wake, woken) = oneshot::channel();
+                self.0.queue.decision(Submission { body, effect, wake: Some(wake), first, held })?;
+                // If the writer drops the waiter, its commit has failed.
+                return woken.await.map_err(|_| Unrecorded::Failed);
+            }
         };
         let committed =
             tokio::time::timeout(self.0.timeout, submit).await.unwrap_or(Err(Unrecorded::TimedOut))?;
         let record = RecordRef { origin: Arc::clone(&self.0.origin), index: committed.index };
         Ok(match (committed.open, attempt.access) {
-            (Some(open), Ok(access)) => Recorded::Allow(Permit {
-                passage: Passage {
+            (Some(open), Ok(access)) => Recorded::Allow(Permit::new(
+                Passage {
                     access,
                     identity,
                     client: attempt.client,
@@ -290,7 +248,7 @@ impl Journal {
                     record,
                 },
                 open,
-            }),
+            )),
             // An allow of what has no canonical form cannot be: it would be a denial without a ground, so it is one.
             (_, _) => Recorded::Deny(Denial {
                 reason: decision.grounds().reason,
@@ -299,6 +257,39 @@ impl Journal {
                 record,
             }),
         })
+    }
+
+    /// Waits until the record leant on is durable; its index, or `None` if it never will be.
+    async fn lean(&self, mut lean: Lean, epochs: Epochs) -> Result<Option<u64>, Unrecorded> {
+        let Ok(index) = lean.first.wait_for(Option::is_some).await.map(|index| *index) else {
+            return Ok(None);
+        };
+        // A log that takes nothing takes no counts either.
+        self.0.queue.admits()?;
+        self.0.noise.count(lean, epochs);
+        Ok(index)
+    }
+
+    /// Writes down what was counted until now.
+    pub async fn write_counts(&self) {
+        for (epochs, count) in self.0.noise.take() {
+            if let Err(error) = self.event(epochs, &count.event()).await {
+                tracing::error!(%error, ?count, "a count of denials could not be recorded");
+            }
+        }
+    }
+
+    /// Writes counts as they come, until dropped.
+    pub async fn keep_counts(self) {
+        loop {
+            tokio::time::sleep(noise::EVERY).await;
+            self.write_counts().await;
+        }
+    }
+
+    /// Sets what denials of callers who proved nothing may add to the log from now on, bytes per second.
+    pub fn bound_denials(&self, bytes: Option<u64>) {
+        self.0.noise.set_bound(bytes);
     }
 
     /// Records an event of the gate itself and waits, without bound, until it is durable.
@@ -312,6 +303,7 @@ impl Journal {
             body,
             effect: Effect::None,
             wake: Some(wake),
+            first: None,
             held: Held::default(),
         })?;
         woken.await.map(|committed| committed.index).map_err(|_| Unrecorded::Failed)
@@ -327,6 +319,7 @@ impl Journal {
             body,
             effect: Effect::None,
             wake: None,
+            first: None,
             held: Held::default(),
         })?)
     }
@@ -390,9 +383,29 @@ impl Journal {
     }
 }
 
+fn opening(attempt: &Attempt, epochs: Epochs) -> Opening {
+    let follows = attempt.recording().is_none_or(|recording| recording.outcomes);
+    Opening { epochs, follows, tag: tag(attempt) }
+}
+
+/// The mark of what only asks whether a service is alive.
+fn tag(attempt: &Attempt) -> Option<&'static str> {
+    attempt.is_health_check().then_some(HEALTH_CHECK)
+}
+
 fn decision_body(attempt: &Attempt, identity: &Identity, decision: &Decision, epochs: Epochs) -> Body {
     let query: Vec<&[u8]> = attempt.query_names().map(str::as_bytes).collect();
-    let access = attempt.access.as_ref().ok();
+    let standard = Recording::default();
+    let recording = attempt.recording().unwrap_or(&standard);
+    let path = attempt.access.as_ref().ok().map(|access| access.path.as_str());
+    let redacted = path.and_then(|path| recording.redacted(path));
+    let fields: Vec<&[u8]> = attempt.head.iter().flat_map(|head| &head.fields).map(AsRef::as_ref).collect();
+    let head = attempt.head.as_ref().map(|head| HeadEntry {
+        version: head.version,
+        fields: &fields,
+        content_type: head.content_type.as_ref().map(HeaderValue::as_bytes),
+        content_length: head.content_length,
+    });
     let Client { ip, port, via, tls } = attempt.client;
     Body::decision(&DecisionEntry {
         decision,
@@ -404,129 +417,22 @@ fn decision_body(attempt: &Attempt, identity: &Identity, decision: &Decision, ep
             service: attempt.service(),
             method: attempt.method.as_str(),
             host: attempt.host_bytes(),
-            path: access.map(|access| access.path.as_str()),
-            target: attempt.refused_target(),
+            path: path.map(|path| Shown::of(path.as_bytes(), redacted.as_deref())),
+            target: attempt.refused_target().map(|target| Shown::of(target, attempt.redacted_target())),
             query: &query,
             user_agent: attempt.user_agent.as_ref().map(HeaderValue::as_bytes),
             trace_id: Some(attempt.trace.trace_id()),
+            head,
+            // A refused call is not left out of anything, whatever it calls itself.
+            tag: matches!(decision, Decision::Allow(_)).then(|| tag(attempt)).flatten(),
         },
+        detail: recording.detail,
+        outcome_follows: recording.outcomes,
     })
 }
 
-impl Permit {
-    /// Gives up the permit for the call it stands for, and the duty to say what became of it.
-    pub fn spend(self) -> (Passage, OpenAllow) {
-        (self.passage, self.open)
-    }
-}
-
-/// An allow whose outcome is not known yet. Dropping it writes the outcome, whatever it is by then; until
-/// [`OpenAllow::forwarding`] is called that is `not_forwarded`.
-#[derive(Debug)]
-pub struct OpenAllow {
-    journal: Journal,
-    index: u64,
-    epochs: Epochs,
-    started: Instant,
-    outcome: Outcome,
-}
-
-/// What became of an allowed call, so far.
-#[derive(Debug)]
-pub struct Outcome {
-    result: OutcomeResult,
-    /// What went wrong, as one word.
-    pub detail: Option<&'static str>,
-    /// The status the caller was sent.
-    pub status: Option<u16>,
-    /// Bytes of the request's body that were sent on.
-    pub request_bytes: Arc<AtomicU64>,
-    /// Bytes of the response's body that were sent on.
-    pub response_bytes: u64,
-    /// Where it was sent, or was to be.
-    pub upstream: Option<Arc<str>>,
-}
-
-impl Outcome {
-    fn new(result: OutcomeResult) -> Self {
-        Self {
-            result,
-            detail: None,
-            status: None,
-            request_bytes: Arc::default(),
-            response_bytes: 0,
-            upstream: None,
-        }
-    }
-
-    fn body(&self, decision: u64, epochs: Epochs, duration: Duration) -> Body {
-        Body::outcome(&OutcomeEntry {
-            decision,
-            epochs,
-            result: self.result,
-            detail: self.detail,
-            status: self.status,
-            request_bytes: self.request_bytes.load(Ordering::Relaxed),
-            response_bytes: self.response_bytes,
-            duration,
-            upstream: self.upstream.as_deref(),
-        })
-    }
-}
-
-impl OpenAllow {
-    fn new(journal: Journal, index: u64, epochs: Epochs) -> Self {
-        Self {
-            journal,
-            index,
-            epochs,
-            started: Instant::now(),
-            outcome: Outcome::new(OutcomeResult::NotForwarded),
-        }
-    }
-
-    /// The call goes out now: from here on it is `aborted`, since its caller went away, unless it ends otherwise.
-    pub fn forwarding(&mut self) {
-        self.outcome.result = OutcomeResult::Aborted;
-        self.outcome.detail = Some("client_gone");
-    }
-
-    /// The upstream could not be reached, or did not answer as it must; the caller was sent `status`, if that could
-    /// still be said.
-    pub fn upstream_failed(mut self, detail: &'static str, status: Option<u16>) {
-        self.outcome.result = OutcomeResult::UpstreamError;
-        self.fault(detail, status);
-    }
-
-    /// The call could not be carried out, and not by the upstream's fault: `not_forwarded` or `aborted`, as far as it
-    /// had come.
-    pub fn given_up(mut self, detail: &'static str, status: u16) {
-        self.fault(detail, Some(status));
-    }
-
-    fn fault(&mut self, detail: &'static str, status: Option<u16>) {
-        self.outcome.detail = Some(detail);
-        self.outcome.status = status.or(self.outcome.status);
-    }
-
-    /// The response went out whole.
-    pub fn completed(mut self) {
-        self.outcome.result = OutcomeResult::Completed;
-        self.outcome.detail = None;
-    }
-
-    /// What is known so far, to be added to.
-    pub fn outcome(&mut self) -> &mut Outcome {
-        &mut self.outcome
-    }
-}
-
-impl Drop for OpenAllow {
-    fn drop(&mut self) {
-        let body = self.outcome.body(self.index, self.epochs, self.started.elapsed());
-        self.journal.0.queue.outcome(self.index, body);
-    }
-}
+/// What a record of a health check, and of its outcome, is marked with.
+pub const HEALTH_CHECK: &str = "health_check";
 
 /// A submission that has become durable, as the writer tells the one who waits.
 #[derive(Debug)]

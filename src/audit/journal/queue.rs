@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::Committed;
 use crate::audit::record::{Body, Epochs};
@@ -22,6 +22,8 @@ pub struct Submission {
     pub effect: Effect,
     /// Who waits for it.
     pub wake: Option<oneshot::Sender<Committed>>,
+    /// Who leans on it, and waits for its index.
+    pub first: Option<watch::Sender<Option<u64>>>,
     /// What is let go once it is durable or refused, whether or not anyone still waits.
     pub held: Held,
 }
@@ -44,10 +46,21 @@ impl Held {
 pub enum Effect {
     /// Nothing.
     None,
-    /// It is an allow, under these epochs: it opens one.
-    Opens(Epochs),
+    /// It is an allow: it opens one, if its outcome is to follow.
+    Opens(Opening),
     /// It is the outcome of the decision at this index: it closes that one.
     Closes(u64),
+}
+
+/// What an allow's outcome will need of its decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// What it was decided by.
+    pub epochs: Epochs,
+    /// Whether there will be one.
+    pub follows: bool,
+    /// The decision's mark.
+    pub tag: Option<&'static str>,
 }
 
 /// Why the queue takes nothing.
@@ -98,6 +111,16 @@ enum Stage {
     Failed,
 }
 
+impl Stage {
+    const fn takes(self) -> Result<(), Refused> {
+        match self {
+            Self::Open => Ok(()),
+            Self::Closed => Err(Refused::Closed),
+            Self::Failed => Err(Refused::Failed),
+        }
+    }
+}
+
 impl Queue {
     /// A queue for at most `limit` decisions.
     pub fn new(limit: usize) -> Self {
@@ -124,14 +147,9 @@ impl Queue {
     /// # Errors
     /// [`Refused`]: it was not submitted.
     pub fn decision(&self, submission: Submission) -> Result<(), Refused> {
-        if self.is_stopped() {
-            return Err(Refused::Stopped);
-        }
-        // A failure and an end are final, and say more.
-        if self.paused.load(Ordering::Acquire) && self.lock().stage == Stage::Open {
-            return Err(Refused::NoRoom);
-        }
-        self.urgent(submission, self.limit)
+        let state = self.lock();
+        self.takes_decisions(&state)?;
+        self.push(state, submission, self.limit)
     }
 
     /// Submits an event of the gate's own; these have room that decisions do not take from them.
@@ -139,7 +157,9 @@ impl Queue {
     /// # Errors
     /// [`Refused`]: it was not submitted.
     pub fn event(&self, submission: Submission) -> Result<(), Refused> {
-        self.urgent(submission, self.limit + EVENT_ROOM)
+        let state = self.lock();
+        state.stage.takes()?;
+        self.push(state, submission, self.limit + EVENT_ROOM)
     }
 
     /// Submits the outcome of the decision at `index`. After a failed commit it is dropped: the next start closes
@@ -154,6 +174,7 @@ impl Queue {
             body,
             effect: Effect::Closes(index),
             wake: None,
+            first: None,
             held: Held::default(),
         });
         if state.outcome_since.is_none() {
@@ -165,13 +186,21 @@ impl Queue {
         }
     }
 
-    fn urgent(&self, submission: Submission, limit: usize) -> Result<(), Refused> {
-        let mut state = self.lock();
-        match state.stage {
-            Stage::Open => {}
-            Stage::Closed => return Err(Refused::Closed),
-            Stage::Failed => return Err(Refused::Failed),
+    fn takes_decisions(&self, state: &State) -> Result<(), Refused> {
+        if self.is_stopped() {
+            return Err(Refused::Stopped);
         }
+        // A failure and an end are final, and say more than a pause.
+        state.stage.takes()?;
+        if self.paused.load(Ordering::Acquire) { Err(Refused::NoRoom) } else { Ok(()) }
+    }
+
+    fn push(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        submission: Submission,
+        limit: usize,
+    ) -> Result<(), Refused> {
         if state.urgent >= limit || state.bytes + submission.body.sealed_len() > MAX_BYTES {
             return Err(Refused::Full);
         }
@@ -236,6 +265,7 @@ impl Queue {
                 body,
                 effect: Effect::Closes(index),
                 wake: None,
+                first: None,
                 held: Held::default(),
             });
         }
@@ -250,6 +280,14 @@ impl Queue {
         state.urgent = 0;
         state.bytes = 0;
         state.outcome_since = None;
+    }
+
+    /// Whether a decision would be taken, but for the room in the queue.
+    ///
+    /// # Errors
+    /// [`Refused`]: why not.
+    pub fn admits(&self) -> Result<(), Refused> {
+        self.takes_decisions(&self.lock())
     }
 
     /// Takes no decisions until told otherwise. What waits is committed; events and outcomes are still taken.

@@ -2,10 +2,12 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Condvar, Mutex};
+use std::time::Instant;
 
 use http::Request;
 
 use super::*;
+use crate::access::Reason;
 use crate::access::attempt::{Connection, ReadRules, TrustedProxies};
 use crate::access::path::Tolerance;
 use crate::access::route::{HostPattern, Preflights, Route, Routes};
@@ -127,7 +129,7 @@ impl Log {
             changed: Condvar::new(),
             stuck: AtomicBool::new(false),
         });
-        let options = JournalOptions { queue, timeout };
+        let options = JournalOptions { queue, timeout, denial_bytes: None };
         let shared: Arc<dyn Store> = Arc::<MoodyStore>::clone(&store);
         let (journal, writer) = Journal::open(shared, key(), Clock::system(), options, EPOCHS).unwrap();
         Open { log: self, store, journal, writer }
@@ -205,7 +207,8 @@ fn attempt() -> Attempt {
         rewrite: None,
         tolerance: Tolerance::default(),
         preflights: Preflights::Off,
-        recording: Default::default(),
+        // Denials here are alike, and each is to be on record.
+        recording: Recording { collapse: false, ..Recording::default() },
     }]);
     let (head, ()) = Request::get("/x").header("host", "app").body(()).unwrap().into_parts();
     let connection = Connection { peer: "192.0.2.1:5000".parse().unwrap(), tls: None };
@@ -389,7 +392,7 @@ fn another_origin_or_key_may_not_take_up_the_log() {
     open.close();
     let take_up = |key: SigningKey| {
         let store = Arc::new(RocksStore::open(log.dir.path(), RocksOptions::default()).unwrap());
-        let options = JournalOptions { queue: 1, timeout: LONG };
+        let options = JournalOptions { queue: 1, timeout: LONG, denial_bytes: None };
         Journal::open(store, key, Clock::system(), options, EPOCHS).err()
     };
     let origin = |text| Origin::parse(text).unwrap();
@@ -405,7 +408,7 @@ fn a_clock_that_jumps_back_never_takes_a_records_time_with_it() {
     let at = |secs: i64| Timestamp::from_micros(secs * 1_000_000);
     let clock = Clock::manual(at(1_000));
     let store = Arc::new(RocksStore::open(log.dir.path(), RocksOptions::default()).unwrap());
-    let options = JournalOptions { queue: 16, timeout: LONG };
+    let options = JournalOptions { queue: 16, timeout: LONG, denial_bytes: None };
     let (journal, writer) = Journal::open(store, key(), clock.clone(), options, EPOCHS).unwrap();
     let record =
         || log.runtime.block_on(journal.record(attempt(), Identity::Anonymous, deny(), EPOCHS)).unwrap();

@@ -97,9 +97,11 @@ impl Writer {
             let index = self.append(time, &submission.body);
             match submission.effect {
                 Effect::None => {}
-                Effect::Opens(epochs) => {
-                    self.epochs = epochs;
-                    self.batch.opened.push(index);
+                Effect::Opens(opening) => {
+                    self.epochs = opening.epochs;
+                    if opening.follows {
+                        self.batch.opened.push(index);
+                    }
                 }
                 Effect::Closes(decision) => self.batch.closed.push(decision),
             }
@@ -126,9 +128,12 @@ impl Writer {
         // 4. Events of the writer's own come before the submissions.
         let own = size - first - taken.len() as u64;
         for (index, submission) in (first + own..).zip(taken.drain(..)) {
+            if let Some(first) = submission.first {
+                first.send_replace(Some(index));
+            }
             let Some(wake) = submission.wake else { continue };
             let open = match submission.effect {
-                Effect::Opens(epochs) => Some(OpenAllow::new(self.journal.clone(), index, epochs)),
+                Effect::Opens(opening) => Some(OpenAllow::new(self.journal.clone(), index, opening)),
                 Effect::None | Effect::Closes(_) => None,
             };
             // Nobody may be waiting any more: then the open allow drops here and says `not_forwarded`.

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `text` | how a value that came from outside is written, whatever bytes it has and however long it is |
 //! | `entry` | what decisions, outcomes and events say of themselves: a [`Body`] from each |
+//! | `fields` | their fields, each within its budget |
 //! | `head` | [`Head`]: index, prev, time, kind, read by fixed prefix |
 //! | `room` | [`Room`]: what events say of the log's disk |
 //! | `view` | [`Record`]: a stored record, read whole, for queries |
@@ -19,6 +20,7 @@
 //! 3. Keys come in a fixed order, once each; a field without a value is left out; `null` is never written.
 
 mod entry;
+mod fields;
 mod head;
 mod room;
 mod text;
@@ -26,7 +28,9 @@ mod view;
 
 use crate::clock::Timestamp;
 
-pub use entry::{ClientEntry, DecisionEntry, Epochs, Event, OutcomeEntry, OutcomeResult, RequestEntry};
+pub use entry::{
+    ClientEntry, DecisionEntry, Epochs, Event, HeadEntry, OutcomeEntry, OutcomeResult, RequestEntry, Shown,
+};
 pub use head::{Head, RecordError};
 pub use room::Room;
 pub use view::Record;

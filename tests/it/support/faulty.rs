@@ -21,6 +21,10 @@ pub enum Fault {
     Fail,
     /// They fail, but all is there: an fsync that reports an error after the data reached the disk.
     FailPersisted,
+    /// They panic, and nothing is there.
+    Panic,
+    /// They panic, and all is there.
+    PanicPersisted,
 }
 
 /// RocksDB, with faults.
@@ -99,7 +103,7 @@ impl Store for FaultyStore {
                 state = self.changed.wait(state).unwrap();
             }
             state.blocked = false;
-            if matches!(state.fault, Fault::Fail | Fault::FailPersisted) {
+            if !matches!(state.fault, Fault::None | Fault::Block) {
                 state.failed += 1;
             }
             state.fault
@@ -110,6 +114,11 @@ impl Store for FaultyStore {
             Fault::FailPersisted => {
                 self.inner.commit(batch)?;
                 Err(broken())
+            }
+            Fault::Panic => panic!("the store panics on purpose"),
+            Fault::PanicPersisted => {
+                self.inner.commit(batch)?;
+                panic!("the store panics on purpose")
             }
         }
     }

@@ -10,6 +10,7 @@
 //! | [`frames`] | HTTP/2 by hand, for the same |
 //! | [`tokens`] | an issuer's keys and tokens |
 //! | [`log`] | records as stored; verification |
+//! | [`shim`] | a disk that fails when told to, beneath the real binary |
 //! | [`mounted`] | a small file system that can be filled |
 //! | [`faulty`] | a store that blocks, fails or is slow when told to |
 
@@ -19,6 +20,7 @@ pub mod frames;
 pub mod gate;
 pub mod log;
 pub mod mounted;
+pub mod shim;
 pub mod strict;
 pub mod tokens;
 pub mod upstream;
@@ -30,6 +32,7 @@ use serde_json::Value;
 
 pub use self::client::{Answer, Client};
 pub use self::gate::{Gate, Setup, Site};
+pub use self::shim::Shim;
 pub use self::tokens::Signer;
 pub use self::upstream::{Act, Upstream};
 pub use self::wire::Wire;
