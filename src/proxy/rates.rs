@@ -3,7 +3,7 @@
 //! Counts are this process's, all workers together. A reload keeps the counts of every rate that stays as it was.
 //!
 //! Invariants:
-//! 1. A rate's memory is bounded, whoever calls: beyond [`MOST`] that have called lately, callers share counts.
+//! 1. A rate's memory is bounded, whoever calls: beyond `MOST` that have called lately, callers share counts.
 //! 2. What a stranger can use up is counted by address. Only calls that are allowed count towards a service's total, so
 //!    that those who are refused do not keep others out.
 
