@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use super::decision::Reason;
 use super::host::Host;
+use super::identity::{CredentialFault, Identity};
 use super::malformed::Malformed;
 use super::path::{CanonicalPath, Reading};
 use super::recording::{Detail, Recording};
@@ -276,6 +277,16 @@ impl Attempt {
                 .as_ref()
                 .map(HeaderValue::as_bytes)
                 .or_else(|| self.target.authority().map(|authority| authority.as_str().as_bytes())),
+        }
+    }
+
+    /// Who makes it, as long as nobody has looked at its credential.
+    pub const fn unchecked(&self) -> Identity {
+        match self.credential {
+            Credential::None => Identity::Anonymous,
+            Credential::Bearer(_) | Credential::Unsupported | Credential::Malformed => {
+                Identity::Failed(CredentialFault::Unchecked)
+            }
         }
     }
 

@@ -53,6 +53,8 @@ pub enum Reason {
     MethodNotAllowed,
     /// The credential presented does not hold.
     Credential(CredentialFault),
+    /// The caller, its address or the service has had more calls than its rate allows.
+    RateLimited,
     /// The policy could not be evaluated for this request.
     PolicyError,
     /// The policy did not answer within its deadline.
@@ -73,6 +75,7 @@ impl Reason {
             Self::NoService => "no_service",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Credential(f) => f.as_str(),
+            Self::RateLimited => "rate_limited",
             Self::PolicyError => "policy_error",
             Self::PolicyTimeout => "policy_timeout",
             Self::Internal => "internal_error",

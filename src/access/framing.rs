@@ -170,7 +170,7 @@ impl Framer {
         let same = expected.iter().zip(bytes).take_while(|(a, b)| a == b).count();
         if same == expected.len() {
             self.state = State::Framed;
-            return Segment::Passing(bytes.len());
+            return Segment::Passing(same);
         }
         if same == bytes.len() {
             self.state = State::Preface(matched + same);

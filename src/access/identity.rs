@@ -79,6 +79,8 @@ pub enum CredentialFault {
     BadClaims,
     /// The issuer's keys could not be had, or are too old to be trusted.
     KeysUnavailable,
+    /// Nobody looked at it, since its caller had asked too often.
+    Unchecked,
 }
 
 impl CredentialFault {
@@ -96,6 +98,7 @@ impl CredentialFault {
             Self::WrongAudience => "credential_wrong_audience",
             Self::BadClaims => "credential_bad_claims",
             Self::KeysUnavailable => "credential_keys_unavailable",
+            Self::Unchecked => "credential_unchecked",
         }
     }
 }

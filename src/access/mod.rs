@@ -6,6 +6,7 @@
 //! | [`framing`] | where one request ends and the next begins |
 //! | [`host`], [`path`] | canonical host and path |
 //! | [`route`] | which service they lead to |
+//! | [`rate`] | how often something may be asked for |
 //! | [`recording`] | how a service's calls are recorded |
 //! | [`malformed`] | the ways a request can fail to have one reading |
 //! | [`identity`] | who calls, as proved |
@@ -20,6 +21,7 @@ pub mod host;
 pub mod identity;
 pub mod malformed;
 pub mod path;
+pub mod rate;
 pub mod recording;
 pub mod route;
 

@@ -10,6 +10,7 @@ use rustls::sign::SingleCertAndKey;
 
 use crate::access::attempt::TrustedProxies;
 use crate::access::path::Tolerance;
+use crate::access::rate::ServiceRates;
 use crate::access::recording::Recording;
 use crate::access::route::{HostPattern, Preflights, Route, Routes};
 use crate::audit::record::Epochs;
@@ -23,6 +24,7 @@ use crate::proxy::forward::{Backend, Backends, Target};
 use crate::proxy::gate::Gate;
 use crate::proxy::headers::IdentityHeaders;
 use crate::proxy::live::{Limits, Live};
+use crate::proxy::rates::Rates;
 use crate::proxy::room::Room;
 use crate::proxy::upstream::{Upstream, UpstreamSet};
 
@@ -66,6 +68,7 @@ pub struct Parts {
     identity_headers: IdentityHeaders,
     trusted: TrustedProxies,
     limits: Limits,
+    rates: Rates,
     authn: Arc<Authn>,
     gate: Gate,
     loaded: Timestamp,
@@ -93,6 +96,7 @@ pub fn assemble(settings: &Settings, clock: &Clock) -> Result<Parts, AssembleErr
         },
         trusted: TrustedProxies::new(settings.server.trusted_proxies.clone()),
         limits: limits(&settings.limits, settings.services.len()),
+        rates: Rates::new(settings.limits.rate_per_address, settings.services.iter().map(rates)),
         authn: Arc::new(authn),
         gate: Gate::new(Arc::new(policy), settings.policy.timeout),
         loaded: clock.now(),
@@ -104,6 +108,12 @@ impl Parts {
     pub fn rows(&self) -> u64 {
         let counts = self.gate.policy().counts();
         counts.rules as u64 + counts.links as u64
+    }
+
+    /// With the counts of `old` for every rate that has stayed as it was.
+    #[must_use]
+    pub fn going_on_from(self, old: &Live) -> Self {
+        Self { rates: self.rates.going_on_from(&old.rates), ..self }
     }
 
     /// The snapshot, with `admin` as the service of that name.
@@ -118,6 +128,8 @@ impl Parts {
             }),
             trusted: self.trusted,
             limits: self.limits,
+            rates: self.rates,
+            admin_rates: Rates::default(),
             authn: self.authn,
             gate: self.gate,
             epochs: self.epochs,
@@ -190,6 +202,7 @@ fn authn_limits(identity: &settings::Identity) -> AuthnLimits {
 fn limits(limits: &settings::Limits, services: usize) -> Limits {
     Limits {
         connections: limits.connections,
+        connections_per_address: limits.connections_per_address,
         in_flight: Room::new(limits.in_flight, services),
         admin_in_flight: Room::new(ADMIN_IN_FLIGHT, 1),
         target_bytes: limits.target_bytes,
@@ -199,6 +212,10 @@ fn limits(limits: &settings::Limits, services: usize) -> Limits {
         idle_timeout: limits.idle_timeout,
         h2_streams: limits.h2_streams,
     }
+}
+
+fn rates(service: &settings::Service) -> (Arc<str>, ServiceRates) {
+    (Arc::clone(&service.route.service), service.rates)
 }
 
 fn backend(service: &settings::Service) -> Result<Backend, AssembleError> {
@@ -230,6 +247,7 @@ fn backend(service: &settings::Service) -> Result<Backend, AssembleError> {
     Ok(Backend {
         target: Target::Upstreams(UpstreamSet::new(upstreams)),
         max_body: service.max_body.unwrap_or(u64::MAX),
+        min_rate: service.min_rate,
         head_timeout: service.timeouts.head,
         idle_timeout: service.timeouts.idle,
         forward_authorization: service.forward_authorization,
@@ -267,6 +285,7 @@ fn admin_backend(router: Router) -> Backend {
     Backend {
         target: Target::Admin(router),
         max_body: 1 << 20,
+        min_rate: 256,
         head_timeout: ADMIN_TIMEOUT,
         idle_timeout: ADMIN_TIMEOUT,
         forward_authorization: false,

@@ -12,6 +12,7 @@
 //! | [`claim`], `entry` | one process for an origin; how it gets there |
 //! | [`handover`] | a new process takes the place of a running one |
 //! | `notify` | what systemd is told |
+//! | `open_files` | as many as the system lets it have |
 //! | `watch_clock` | what is told of the machine's clock |
 //! | `watch` | what watches over the log: its outside mark, its verification |
 //! | [`mod@check`] | everything proved, nothing started |
@@ -25,6 +26,7 @@ mod entry;
 pub mod handover;
 pub mod log;
 mod notify;
+mod open_files;
 pub mod reload;
 pub mod sockets;
 mod watch;
@@ -225,6 +227,7 @@ async fn run<U: Future<Output = ()>>(
 ) -> Result<(), StartError> {
     let clock = Clock::system();
     let metrics = install_metrics();
+    open_files::allow(&settings.limits);
     let parts = assemble(&settings, &clock)?;
     let (front_tls, admin_tls) =
         (server_tls(settings.server.tls.as_ref())?, server_tls(settings.admin.tls.as_ref())?);
@@ -557,6 +560,9 @@ fn install_metrics() -> Option<PrometheusHandle> {
 /// Figures that alarms watch are there from the start: a rate over one that appears with its first event misses that.
 fn begin_at_zero() {
     watch_clock::begin_at_zero();
+    for kind in ["http2_flood", "too_many_of_address"] {
+        metrics::counter!("portcullis_connection_faults_total", "kind" => kind).absolute(0);
+    }
     for gauge in [
         "portcullis_disk_full",
         "portcullis_disk_low",

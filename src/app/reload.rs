@@ -219,7 +219,7 @@ impl Reloader {
             Target::Admin(router) => Some(router.clone()),
             Target::Upstreams(_) => None,
         });
-        let new = parts.into_live(admin.unwrap_or_default());
+        let new = parts.going_on_from(&old).into_live(admin.unwrap_or_default());
         new.authn.adopt_keys(&old.authn);
         self.0.journal.bound_denials(settings.limits.denial_bytes);
         *current = Current { settings, _refreshing: keep_keys_fresh(&new) };

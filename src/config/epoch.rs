@@ -14,6 +14,7 @@ use super::settings::{
     Logging, OnMismatch, Policy, Server, Service, Settings, Timeouts, Tls, Verify,
 };
 use crate::access::path::Tolerance;
+use crate::access::rate::{Rate, ServiceRates};
 use crate::access::recording::{Detail, HealthChecks, Recording};
 use crate::access::route::{HostPattern, Preflights, Route};
 
@@ -35,7 +36,7 @@ pub(super) fn canonical(settings: &Settings) -> String {
         files: _,
         dir,
     } = settings;
-    let mut out = Lines { text: String::from("portcullis config v2\n"), dir };
+    let mut out = Lines { text: String::from("portcullis config v3\n"), dir };
     server_lines(server, &mut out);
     admin_lines(admin, health, &mut out);
     log_lines(log, &mut out);
@@ -155,7 +156,17 @@ fn issuer_lines(issuer: &Issuer, out: &mut Lines<'_>) {
 }
 
 fn service_lines(service: &Service, out: &mut Lines<'_>) {
-    let Service { route, upstreams, ca_file, forward_authorization, cors, timeouts, max_body } = service;
+    let Service {
+        route,
+        upstreams,
+        ca_file,
+        forward_authorization,
+        cors,
+        timeouts,
+        max_body,
+        min_rate,
+        rates,
+    } = service;
     let Route { service: name, hosts, prefix, rewrite, tolerance, preflights, recording } = route;
     out.table("service");
     out.text("name", name);
@@ -201,6 +212,11 @@ fn service_lines(service: &Service, out: &mut Lines<'_>) {
     out.duration("timeouts.head", *head);
     out.duration("timeouts.idle", *idle);
     out.limit("max_body", *max_body);
+    out.line("min_rate", min_rate);
+    let ServiceRates { per_principal, per_address, total } = rates;
+    out.rate("rate.per_principal", *per_principal);
+    out.rate("rate.per_address", *per_address);
+    out.rate("rate.total", *total);
     recording_lines(recording, out);
 }
 
@@ -238,6 +254,8 @@ fn cors_lines(Cors { origins, methods, headers, max_age, credentials }: &Cors, o
 fn limit_lines(limits: &Limits, out: &mut Lines<'_>) {
     let Limits {
         connections,
+        connections_per_address,
+        rate_per_address,
         in_flight,
         header_bytes,
         headers,
@@ -249,6 +267,8 @@ fn limit_lines(limits: &Limits, out: &mut Lines<'_>) {
     } = limits;
     out.table("limits");
     out.line("connections", connections);
+    out.line("connections_per_address", connections_per_address);
+    out.rate("rate_per_address", *rate_per_address);
     out.line("in_flight", in_flight);
     out.line("header_bytes", header_bytes);
     out.line("headers", headers);
@@ -308,6 +328,12 @@ impl Lines<'_> {
         match bytes {
             Some(bytes) => self.line(key, bytes),
             None => self.line(key, "unlimited"),
+        }
+    }
+
+    fn rate(&mut self, key: &str, rate: Option<Rate>) {
+        if let Some(rate) = rate {
+            self.line(key, rate);
         }
     }
 

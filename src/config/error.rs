@@ -121,6 +121,11 @@ pub enum Fault {
         "{found:?} is not a duration; write a whole number and a unit, like \"250ms\", \"5s\", \"10m\" or \"24h\""
     )]
     Duration { found: String },
+    #[error(
+        "{found:?} is not a rate; write how many in a second, minute or hour, like \"100/s\" or \"600/m\", at most a \
+         million, and perhaps how many at once: \"100/s burst 200\""
+    )]
+    Rate { found: String },
     #[error("{found:?} is out of bounds; write a duration from {least:?} to {most:?}")]
     DurationBounds { found: String, least: &'static str, most: &'static str },
     #[error("{found:?} has parts of a second; write whole seconds")]

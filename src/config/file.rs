@@ -85,7 +85,8 @@ table! {
     Service {
         name: String, hosts: Vec<Said<String>>, path_prefix: String, upstreams: Vec<Said<String>>, ca_file: String,
         strip_prefix: bool, rewrite_prefix: String, forward_authorization: bool, allow: Vec<Said<String>>, cors: Cors,
-        timeouts: Timeouts, max_body: Amount, records: Records, health_checks: HealthChecks, redact: Vec<Said<String>>,
+        timeouts: Timeouts, max_body: Amount, min_rate: Amount,
+        rate: Rate, records: Records, health_checks: HealthChecks, redact: Vec<Said<String>>,
     }
 }
 
@@ -103,6 +104,11 @@ table! {
 }
 
 table! {
+    /// `rate = { … }` of `[[service]]`
+    Rate { per_principal: String, per_address: String, total: String, }
+}
+
+table! {
     /// `records = { … }` of `[[service]]`
     Records { detail: String, outcomes: bool, collapse: bool, }
 }
@@ -115,7 +121,7 @@ table! {
 table! {
     /// `[limits]`
     Limits {
-        connections: i128, in_flight: i128, header_bytes: Amount, headers: i128, target_bytes: Amount,
+        connections: i128, connections_per_address: i128, rate_per_address: String, in_flight: i128, header_bytes: Amount, headers: i128, target_bytes: Amount,
         header_timeout: String, idle_timeout: String, h2_streams: i128, denial_bytes: Amount,
     }
 }

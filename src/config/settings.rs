@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::env::Environment;
 use super::error::{ConfigErrors, Place};
 use super::{check, epoch};
+use crate::access::rate::{Rate, ServiceRates};
 use crate::access::route::Route;
 use crate::audit::hash::Hash;
 
@@ -332,6 +333,10 @@ pub struct Service {
     pub timeouts: Timeouts,
     /// The longest request body, in bytes; `None` is unlimited.
     pub max_body: Option<u64>,
+    /// Bytes a second of a request's body, on average, that a caller must send; 0 asks for none.
+    pub min_rate: u64,
+    /// How often it may be called.
+    pub rates: ServiceRates,
 }
 
 /// The log's verification in the background.
@@ -421,6 +426,10 @@ pub struct Timeouts {
 pub struct Limits {
     /// Open connections.
     pub connections: usize,
+    /// Open connections of one address, or of one IPv6 /64.
+    pub connections_per_address: usize,
+    /// Calls of one address, to whatever service; `None` is no bound.
+    pub rate_per_address: Option<Rate>,
     /// Requests being served.
     pub in_flight: usize,
     /// A request's head, in bytes.

@@ -1,5 +1,7 @@
 //! Bodies on their way through: counted, bounded, and followed to their end.
 
+mod pace;
+
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,9 +14,12 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use self::pace::BodyPace;
 use super::headers::{self, IdentityHeaders};
 use super::upstream::Borrowed;
 use crate::audit::journal::OpenAllow;
+
+pub use self::pace::BodyBounds;
 
 /// Why a body did not pass whole.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +36,9 @@ pub enum BodyError {
     /// Nothing came for too long.
     #[error("the body stood still for too long")]
     Idle,
+    /// Too little came for too long.
+    #[error("the body came too slowly")]
+    Slow,
     /// The answer was over before it was.
     #[error("the body was not wanted any more")]
     Unwanted,
@@ -43,6 +51,7 @@ pub struct RequestBody {
     left: u64,
     sent: Arc<AtomicU64>,
     idle: IdleTimer,
+    pace: BodyPace,
     names: Arc<IdentityHeaders>,
     progress: Arc<RequestProgress>,
 }
@@ -67,6 +76,8 @@ pub enum RequestEnd {
     TooLarge,
     /// Nothing came for too long.
     Idle,
+    /// Too little came for too long.
+    Slow,
     /// The caller broke off.
     Broken,
     /// The answer was over before it was.
@@ -80,6 +91,7 @@ impl RequestEnd {
             Self::Whole | Self::Unwanted => None,
             Self::TooLarge => Some(("request_body_too_large", StatusCode::PAYLOAD_TOO_LARGE)),
             Self::Idle => Some(("request_body_idle", StatusCode::REQUEST_TIMEOUT)),
+            Self::Slow => Some(("request_body_slow", StatusCode::REQUEST_TIMEOUT)),
             Self::Broken => Some(("request_body_broken", StatusCode::BAD_REQUEST)),
         }
     }
@@ -111,11 +123,10 @@ impl RequestProgress {
 }
 
 impl RequestBody {
-    /// Passes `incoming` on, at most `limit` bytes of it and standing still for at most `idle`, adding what went through
-    /// to `sent`. `names` are the identity headers.
+    /// Passes `incoming` on within `bounds`, adding what went through to `sent`. `names` are the identity headers.
     pub fn new(
         incoming: Incoming,
-        (limit, idle): (u64, Duration),
+        bounds: BodyBounds,
         names: Arc<IdentityHeaders>,
         sent: Arc<AtomicU64>,
     ) -> Self {
@@ -123,7 +134,8 @@ impl RequestBody {
         if incoming.is_end_stream() {
             progress.set(RequestEnd::Whole);
         }
-        Self { incoming, left: limit, sent, idle: IdleTimer::new(idle), names, progress }
+        let (idle, pace) = (IdleTimer::new(bounds.idle), BodyPace::new(bounds.idle, bounds.min_rate));
+        Self { incoming, left: bounds.bytes, sent, idle, pace, names, progress }
     }
 
     /// Where to look for how it ends.
@@ -158,6 +170,7 @@ impl HttpBody for RequestBody {
             }
             Poll::Pending => {
                 this.progress.lock().waker = Some(cx.waker().clone());
+                this.pace.wait(Instant::now());
                 ready!(this.idle.poll_expired(cx));
                 return this.fail(RequestEnd::Idle, BodyError::Idle);
             }
@@ -168,6 +181,9 @@ impl HttpBody for RequestBody {
             return this.fail(RequestEnd::TooLarge, BodyError::TooLarge);
         };
         this.left = left;
+        if this.pace.came(length, Instant::now).is_err() {
+            return this.fail(RequestEnd::Slow, BodyError::Slow);
+        }
         this.sent.fetch_add(length, Ordering::Relaxed);
         if let Some(trailers) = frame.trailers_mut() {
             headers::strip_request_trailers(trailers, &this.names);

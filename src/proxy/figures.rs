@@ -2,6 +2,7 @@
 
 use metrics::counter;
 
+use super::rates::Exceeded;
 use super::room::Crowded;
 use crate::access::{Attempt, Decision};
 use crate::audit::journal::Unrecorded;
@@ -21,6 +22,13 @@ pub(super) fn crowded(whose: Crowded) {
         Crowded::Caller => "caller_share",
     };
     counter!("portcullis_shed_total", "cause" => cause).increment(1);
+}
+
+/// Counts a call refused since a rate was used up, by whose.
+pub(super) fn exceeded(attempt: &Attempt, exceeded: &Exceeded) {
+    let service = attempt.service().unwrap_or("none").to_owned();
+    counter!("portcullis_rate_limited_total", "service" => service, "by" => exceeded.whose.as_str())
+        .increment(1);
 }
 
 /// Counts a decision that was not known to be durable in time, by cause.

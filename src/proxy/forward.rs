@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, 
 use hyper::body::{Body as _, Incoming};
 use tower::ServiceExt;
 
-use super::body::{Body, RequestBody, RequestEnd};
+use super::body::{Body, BodyBounds, RequestBody, RequestEnd};
 use super::cors::CorsAnswers;
 use super::headers::{self, IdentityHeaders};
 use super::respond;
@@ -26,6 +26,8 @@ pub struct Backend {
     pub target: Target,
     /// The longest request body, bytes.
     pub max_body: u64,
+    /// Bytes a second that must come of a request's body; 0 asks for none.
+    pub min_rate: u64,
     /// How long the head of an answer may take once the request's body no longer moves.
     pub head_timeout: Duration,
     /// How long either body may stand still.
@@ -34,6 +36,12 @@ pub struct Backend {
     pub forward_authorization: bool,
     /// CORS answers of the gate's own.
     pub cors: Option<CorsAnswers>,
+}
+
+impl Backend {
+    const fn body_bounds(&self) -> BodyBounds {
+        BodyBounds { bytes: self.max_body, idle: self.idle_timeout, min_rate: self.min_rate }
+    }
 }
 
 /// Where a service's calls go.
@@ -139,8 +147,7 @@ impl Upstreams {
             // hyper would send no body where the method usually has none.
             head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        let (limit, idle) = (backend.max_body, backend.idle_timeout);
-        let body = RequestBody::new(body, (limit, idle), Arc::clone(names), Arc::clone(&sent));
+        let body = RequestBody::new(body, backend.body_bounds(), Arc::clone(names), Arc::clone(&sent));
         let progress = body.progress();
         let request = assemble(&passage, head.uri.query(), head.headers, body);
         open.forwarding();
@@ -183,7 +190,7 @@ async fn local(
 ) -> Response<Body> {
     let (head, body) = request.into_parts();
     let sent = Arc::clone(&open.outcome().request_bytes);
-    let body = RequestBody::new(body, (backend.max_body, backend.idle_timeout), Arc::clone(names), sent);
+    let body = RequestBody::new(body, backend.body_bounds(), Arc::clone(names), sent);
     let request = assemble(&passage, head.uri.query(), head.headers, axum::body::Body::new(body));
     open.forwarding();
     let response = match router.clone().oneshot(request).await {

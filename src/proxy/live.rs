@@ -7,6 +7,7 @@ use arc_swap::ArcSwapOption;
 
 use super::forward::Backends;
 use super::gate::Gate;
+use super::rates::Rates;
 use super::room::Room;
 use crate::access::attempt::{ReadRules, TrustedProxies};
 use crate::access::route::Routes;
@@ -30,6 +31,10 @@ pub struct Live {
     pub trusted: TrustedProxies,
     /// Bounds on what a stranger controls.
     pub limits: Limits,
+    /// How often callers may call.
+    pub rates: Rates,
+    /// How often the admin API's callers may: the operator's own, who look while others attack.
+    pub admin_rates: Rates,
     /// Proves callers.
     pub authn: Arc<Authn>,
     /// Decides.
@@ -45,6 +50,8 @@ pub struct Live {
 pub struct Limits {
     /// Most connections.
     pub connections: usize,
+    /// Most connections of one address.
+    pub connections_per_address: usize,
     /// Room for calls in flight to the services.
     pub in_flight: Arc<Room>,
     /// Room for calls in flight to the admin API: the operator's own.
@@ -99,6 +106,14 @@ impl Live {
             Face::Admin => &self.admin,
         };
         ReadRules { routes, trusted: &self.trusted, target_bytes: self.limits.target_bytes }
+    }
+
+    /// How often callers on a listener of `face` may call.
+    pub const fn rates(&self, face: Face) -> &Rates {
+        match face {
+            Face::Front => &self.rates,
+            Face::Admin => &self.admin_rates,
+        }
     }
 
     /// Who makes the call: proved, anonymous, or failed.

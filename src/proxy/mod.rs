@@ -6,6 +6,7 @@
 //! | [`live`] | the snapshot of configuration that a request sees |
 //! | [`gate`] | the decision |
 //! | [`deciding`] | calls that are not decided yet, counted |
+//! | [`rates`] | how often callers may call |
 //! | [`room`] | calls in flight, shared between services and callers |
 //! | [`forward`], [`upstream`] | carrying out what was allowed; kept connections |
 //! | [`headers`], [`body`], [`cors`] | what crosses, and how it is followed |
@@ -20,6 +21,7 @@ pub mod forward;
 pub mod gate;
 pub mod headers;
 pub mod live;
+pub mod rates;
 pub mod respond;
 pub mod room;
 pub mod upstream;
@@ -36,7 +38,7 @@ use self::forward::Upstreams;
 use self::live::Live;
 use self::room::Place;
 use crate::access::attempt::Unreadable;
-use crate::access::{Attempt, Connection};
+use crate::access::{Attempt, Connection, Decision, Reason};
 use crate::audit::journal::{Held, Journal, Recorded};
 
 /// Which services a listener leads to.
@@ -100,9 +102,25 @@ impl Proxy {
             return respond::shed();
         }
         let cors = live.backends.cors_of(&attempt);
-        let identity = live.identify(&attempt).await;
-        let decision = live.gate.decide(&attempt, &identity).await;
+        let rates = live.rates(self.face);
+        let within = rates.address(&attempt);
+        let identity = match within {
+            Ok(()) => live.identify(&attempt).await,
+            Err(_) => attempt.unchecked(),
+        };
+        let within = within.and_then(|()| rates.caller(&attempt, &identity));
+        let decision = match within {
+            Ok(()) => live.gate.decide(&attempt, &identity).await,
+            Err(_) => Decision::deny(Reason::RateLimited, None),
+        };
+        let (decision, exceeded) = match within.and_then(|()| rates.total(&attempt, &decision)) {
+            Ok(()) => (decision, None),
+            Err(exceeded) => (Decision::deny(Reason::RateLimited, None), Some(exceeded)),
+        };
         figures::decided(&attempt, &decision);
+        if let Some(exceeded) = &exceeded {
+            figures::exceeded(&attempt, exceeded);
+        }
         let turn = call.turn();
         let recorded = match self.journal.record_in_turn(attempt, identity, decision, live.epochs, turn).await
         {
@@ -118,7 +136,7 @@ impl Proxy {
                 let request = Request::from_parts(head, body);
                 self.upstreams.forward(permit, &live.backends, request).await
             }
-            Recorded::Deny(denial) => respond::denied(&denial, cors, &head.headers),
+            Recorded::Deny(denial) => respond::denied(&denial, exceeded.as_ref(), cors, &head.headers),
         }
     }
 }

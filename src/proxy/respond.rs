@@ -4,18 +4,24 @@
 //! refused user quotes.
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::body::Body;
 use super::cors::CorsAnswers;
 use super::headers::{PORTCULLIS_RECORD, X_REQUEST_ID};
+use super::rates::Exceeded;
 use crate::access::{CredentialFault, Malformed, Reason};
 use crate::audit::journal::{Denial, RecordRef, Unrecorded};
 
-/// Answers a recorded deny. Where the service's CORS is answered here, the page that called may read the answer, and with
+/// Answers a recorded deny, and where a rate was used up, says which. Where the service's CORS is answered here, the page that called may read the answer, and with
 /// it the record's number.
-pub fn denied(denial: &Denial, cors: Option<&CorsAnswers>, request: &HeaderMap) -> Response<Body> {
+pub fn denied(
+    denial: &Denial,
+    exceeded: Option<&Exceeded>,
+    cors: Option<&CorsAnswers>,
+    request: &HeaderMap,
+) -> Response<Body> {
     let answer = denial_answer(denial.reason, denial.proved);
     let mut response = problem(answer.status, answer.title, Some(&denial.record));
     let headers = response.headers_mut();
@@ -29,6 +35,9 @@ pub fn denied(denial: &Denial, cors: Option<&CorsAnswers>, request: &HeaderMap) 
     }
     if answer.status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    }
+    if let Some(exceeded) = exceeded {
+        say_exceeded(headers, exceeded);
     }
     if let Some(cors) = cors {
         cors.grant(request, headers);
@@ -77,6 +86,17 @@ pub fn internal_error() -> Response<Body> {
     problem(StatusCode::INTERNAL_SERVER_ERROR, "The gate failed", None)
 }
 
+/// When to come again (RFC 9110 §10.2.3), and the rate that was used up, in the three fields that are in wide use
+/// (draft-ietf-httpapi-ratelimit-headers up to its revision 06).
+fn say_exceeded(headers: &mut HeaderMap, Exceeded { rate, wait, .. }: &Exceeded) {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    let seconds = HeaderValue::from(seconds.max(1));
+    headers.insert(header::RETRY_AFTER, seconds.clone());
+    headers.insert(HeaderName::from_static("ratelimit-limit"), HeaderValue::from(rate.burst.get()));
+    headers.insert(HeaderName::from_static("ratelimit-remaining"), HeaderValue::from(0));
+    headers.insert(HeaderName::from_static("ratelimit-reset"), seconds);
+}
+
 struct Answer {
     status: StatusCode,
     title: &'static str,
@@ -101,6 +121,7 @@ fn denial_answer(reason: Reason, proved: bool) -> Answer {
         Reason::Credential(CredentialFault::KeysUnavailable) => {
             plain(StatusCode::SERVICE_UNAVAILABLE, "The credential cannot be checked now")
         }
+        Reason::RateLimited => plain(StatusCode::TOO_MANY_REQUESTS, "There were too many calls"),
         // RFC 6750 §3.1.
         Reason::Credential(_) => Answer {
             status: StatusCode::UNAUTHORIZED,
@@ -170,6 +191,7 @@ mod tests {
             (Reason::Malformed(Malformed::DotSegment), false, 400, false),
             (Reason::MethodNotAllowed, false, 405, false),
             (Reason::NoService, true, 404, false),
+            (Reason::RateLimited, false, 429, false),
             (Reason::PolicyError, true, 500, false),
             (Reason::Internal, true, 500, false),
         ] {

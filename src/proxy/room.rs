@@ -133,7 +133,7 @@ fn leave<K: Eq + Hash>(entry: Entry<'_, K, usize>) {
 }
 
 /// Whom an address stands for: an IPv6 host has all of its /64 (RFC 6177), so that is what counts.
-fn caller(ip: IpAddr) -> IpAddr {
+pub fn caller(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(ip) => IpAddr::V4(ip),
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),

@@ -1,8 +1,11 @@
 //! Going down in order: kept connections are told to close while calls are still decided; then no new connections; then
 //! no new decisions; what is in flight finishes, and the log closes. Up to the last step the way back is open.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -34,6 +37,7 @@ pub struct Drain {
 #[derive(Debug, Default)]
 struct Open {
     connections: AtomicUsize,
+    by_address: Mutex<HashMap<IpAddr, usize>>,
     /// Those that may still bring a new call.
     unsettled: AtomicUsize,
     changed: Notify,
@@ -44,6 +48,18 @@ struct Open {
 pub struct OpenConnection {
     open: Arc<Open>,
     settled: bool,
+    address: Option<IpAddr>,
+}
+
+/// Why a connection is one too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TooMany {
+    /// Of all.
+    #[error("there are as many connections as may be")]
+    InAll,
+    /// Of its address.
+    #[error("its address has as many connections as it may")]
+    OfAddress,
 }
 
 impl Default for Drain {
@@ -86,15 +102,34 @@ impl Drain {
         self.reached(Phase::Draining).await;
     }
 
-    /// Counts a connection; `None` if there are `limit` already.
-    pub fn connection(&self, limit: usize) -> Option<OpenConnection> {
+    /// Counts a connection; and as one of an address that may have so many, if one is given.
+    ///
+    /// # Errors
+    /// [`TooMany`]: there are `limit` already, or the address has all it may.
+    pub fn connection(
+        &self,
+        limit: usize,
+        of_address: Option<(IpAddr, usize)>,
+    ) -> Result<OpenConnection, TooMany> {
         let counted = self
             .open
             .connections
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| (open < limit).then_some(open + 1));
-        counted.ok()?;
+        counted.map_err(|_| TooMany::InAll)?;
         self.open.unsettled.fetch_add(1, Ordering::AcqRel);
-        Some(OpenConnection { open: Arc::clone(&self.open), settled: false })
+        // From here on it is counted, and dropping it undoes that.
+        let mut connection = OpenConnection { open: Arc::clone(&self.open), settled: false, address: None };
+        if let Some((address, most)) = of_address {
+            let mut by_address = self.open.by_address();
+            let held = by_address.entry(address).or_default();
+            if *held >= most {
+                drop(by_address);
+                return Err(TooMany::OfAddress);
+            }
+            *held += 1;
+            connection.address = Some(address);
+        }
+        Ok(connection)
     }
 
     /// How many connections are open.
@@ -144,10 +179,46 @@ impl OpenConnection {
     }
 }
 
+impl Open {
+    fn by_address(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        // No change under the lock can panic halfway.
+        self.by_address.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Drop for OpenConnection {
     fn drop(&mut self) {
+        if let Some(address) = self.address
+            && let Entry::Occupied(mut held) = self.open.by_address().entry(address)
+        {
+            *held.get_mut() -= 1;
+            if *held.get() == 0 {
+                held.remove();
+            }
+        }
         self.settle();
         self.open.connections.fetch_sub(1, Ordering::AcqRel);
         self.open.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_its_bound_and_leaves_nothing_behind() {
+        let drain = Drain::default();
+        let [a, b] = [1, 2].map(|last| IpAddr::from([192, 0, 2, last]));
+        let first: Vec<_> = (0..3).map(|_| drain.connection(6, Some((a, 3))).unwrap()).collect();
+        assert_eq!(drain.connection(6, Some((a, 3))).unwrap_err(), TooMany::OfAddress);
+        assert_eq!(drain.connections(), 3, "one that is turned away does not count");
+        let other = drain.connection(6, Some((b, 3))).unwrap();
+        let trusted: Vec<_> = (0..2).map(|_| drain.connection(6, None).unwrap()).collect();
+        assert_eq!(drain.connection(6, Some((b, 3))).unwrap_err(), TooMany::InAll);
+        drop((first, trusted));
+        assert!(drain.connection(6, Some((a, 3))).is_ok());
+        drop(other);
+        assert_eq!((drain.connections(), drain.open.by_address().len()), (0, 0));
     }
 }

@@ -20,12 +20,16 @@ pub enum Fault {
     Http,
     /// An HTTP/2 stream was reset, or its connection ended, for breaking the rules.
     Http2,
+    /// An HTTP/2 connection sent too many frames that bring no call further, and was ended.
+    Flood,
     /// A connection kept the gate waiting for too long.
     Overrun,
     /// A connection could not be accepted.
     Accept,
     /// A connection was turned away, since there were too many.
     TooMany,
+    /// A connection was turned away, since its address had too many.
+    TooManyOfAddress,
 }
 
 /// Counts of faults since the last sum. Clones are one.
@@ -40,8 +44,16 @@ struct Counts {
 }
 
 impl Fault {
-    const ALL: [Self; 6] =
-        [Self::TlsHandshake, Self::Http, Self::Http2, Self::Overrun, Self::Accept, Self::TooMany];
+    const ALL: [Self; 8] = [
+        Self::TlsHandshake,
+        Self::Http,
+        Self::Http2,
+        Self::Flood,
+        Self::Overrun,
+        Self::Accept,
+        Self::TooMany,
+        Self::TooManyOfAddress,
+    ];
 
     /// The word for it in records and figures.
     pub const fn as_str(self) -> &'static str {
@@ -49,9 +61,11 @@ impl Fault {
             Self::TlsHandshake => "tls_handshake",
             Self::Http => "http",
             Self::Http2 => "http2",
+            Self::Flood => "http2_flood",
             Self::Overrun => "overrun",
             Self::Accept => "accept",
             Self::TooMany => "too_many_connections",
+            Self::TooManyOfAddress => "too_many_of_address",
         }
     }
 }

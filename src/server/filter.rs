@@ -13,7 +13,10 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, BytesMut};
 use http::Uri;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
+use super::faults::Fault;
+use super::flood::{FATAL, Flood};
 use super::resets::Resets;
 use crate::access::attempt::Unreadable;
 use crate::access::framing::{Bounds, Framer, Segment};
@@ -42,17 +45,29 @@ pub struct Filtered<S> {
     framer: Framer,
     findings: Rc<Findings>,
     resets: Resets,
+    flood: Flood,
     /// What was read and not handed on yet: `clear` bytes that may be, and a head that is not whole.
     held: BytesMut,
     clear: usize,
     end: Option<End>,
 }
 
+/// What is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// A head.
+    Head(Malformed),
+    /// A body.
+    Body,
+    /// Frames that bring no call further.
+    Flood,
+}
+
 /// Why nothing more is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// A head was refused; it is answered by what was put in its place.
-    Head,
+    /// What was refused is answered by what was put in its place.
+    Answered,
     /// A body was; its call ends in an error.
     Body,
 }
@@ -61,43 +76,89 @@ impl<S> Filtered<S> {
     /// Filters what `stream` hears.
     pub fn new(stream: S, bounds: Bounds, findings: Rc<Findings>, resets: Resets) -> Self {
         let framer = Framer::new(bounds);
-        Self { stream, framer, findings, resets, held: BytesMut::new(), clear: 0, end: None }
+        let flood = Flood::default();
+        Self { stream, framer, findings, resets, flood, held: BytesMut::new(), clear: 0, end: None }
     }
 
     /// Looks through what was read into `buf` from `start` on and leaves there what may be handed on.
     fn look(&mut self, buf: &mut ReadBuf<'_>, start: usize) {
         if self.held.is_empty() {
             let read = buf.filled().get(start..).unwrap_or_default();
-            let (clear, refused) = follow(&mut self.framer, read, 0, &self.findings);
-            if clear < read.len() {
+            let (clear, stop) = self.follow(read, 0);
+            if clear < read.len() || stop.is_some() {
                 self.held.extend_from_slice(read.get(clear..).unwrap_or_default());
                 buf.set_filled(start + clear);
-                self.refuse(0, refused);
+                self.stop(0, stop);
             }
             return;
         }
         let known = self.held.len();
         self.held.extend_from_slice(buf.filled().get(start..).unwrap_or_default());
         buf.set_filled(start);
-        let (clear, refused) = follow(&mut self.framer, &self.held, known, &self.findings);
-        self.clear = clear;
-        self.refuse(clear, refused);
+        let held = std::mem::take(&mut self.held);
+        let (clear, stop) = self.follow(&held, known);
+        (self.held, self.clear) = (held, clear);
+        self.stop(clear, stop);
     }
 
-    /// Puts a request of the filter's own in the place of what was refused, which begins at `from` of what is held.
-    fn refuse(&mut self, from: usize, refused: Option<(Malformed, bool)>) {
-        let Some((fault, in_body)) = refused else { return };
-        if in_body {
-            self.held.truncate(from);
-            self.end = Some(End::Body);
-            return;
-        }
-        let unreadable = Unreadable::salvage(fault, self.held.get(from..).unwrap_or_default());
-        *self.findings.refused.borrow_mut() = Some((self.findings.heads.get(), unreadable));
+    /// Puts something of the filter's own, which the library answers and ends the connection for, in the place of what was
+    /// refused, which begins at `from` of what is held.
+    fn stop(&mut self, from: usize, stop: Option<Stop>) {
+        let Some(stop) = stop else { return };
+        let in_its_place = match stop {
+            Stop::Head(fault) => {
+                let unreadable = Unreadable::salvage(fault, self.held.get(from..).unwrap_or_default());
+                *self.findings.refused.borrow_mut() = Some((self.findings.heads.get(), unreadable));
+                IN_ITS_PLACE
+            }
+            Stop::Flood => {
+                self.resets.count(Fault::Flood);
+                FATAL
+            }
+            Stop::Body => {
+                self.held.truncate(from);
+                self.end = Some(End::Body);
+                return;
+            }
+        };
         self.held.truncate(from);
-        self.held.extend_from_slice(IN_ITS_PLACE);
+        self.held.extend_from_slice(in_its_place);
         self.clear = self.held.len();
-        self.end = Some(End::Head);
+        self.end = Some(End::Answered);
+    }
+
+    /// Follows `bytes`, of which the first `known` were followed before and belong to a head: how many may be handed on,
+    /// and what is refused after them.
+    fn follow(&mut self, bytes: &[u8], known: usize) -> (usize, Option<Stop>) {
+        let (mut clear, mut at) = (0, known);
+        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+            if self.framer.is_framed() {
+                return match self.flood.follow(rest, Instant::now()) {
+                    Ok(()) => (bytes.len(), None),
+                    Err(end) => (at + end, Some(Stop::Flood)),
+                };
+            }
+            match self.framer.read(rest) {
+                Segment::Passing(count) => {
+                    at += count;
+                    clear = at;
+                }
+                Segment::Head(count) => at += count,
+                Segment::HeadEnd(count) => {
+                    at += count;
+                    if self.framer.has_odd_target()
+                        && let Some(fault) = odd_target(bytes.get(clear..at).unwrap_or_default())
+                    {
+                        return (clear, Some(Stop::Head(fault)));
+                    }
+                    clear = at;
+                    self.findings.heads.set(self.findings.heads.get() + 1);
+                }
+                Segment::Refused { in_body: true, .. } => return (clear, Some(Stop::Body)),
+                Segment::Refused { fault, .. } => return (clear, Some(Stop::Head(fault))),
+            }
+        }
+        (clear, None)
     }
 
     /// Hands on what is held and clear.
@@ -111,38 +172,6 @@ impl<S> Filtered<S> {
             self.held = BytesMut::new();
         }
     }
-}
-
-/// Follows `bytes`, of which the first `known` were followed before and belong to a head: how many may be handed on, and
-/// what is refused after them.
-fn follow(
-    framer: &mut Framer,
-    bytes: &[u8],
-    known: usize,
-    findings: &Findings,
-) -> (usize, Option<(Malformed, bool)>) {
-    let (mut clear, mut at) = (0, known);
-    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
-        match framer.read(rest) {
-            Segment::Passing(count) => {
-                at += count;
-                clear = at;
-            }
-            Segment::Head(count) => at += count,
-            Segment::HeadEnd(count) => {
-                at += count;
-                if framer.has_odd_target()
-                    && let Some(fault) = odd_target(bytes.get(clear..at).unwrap_or_default())
-                {
-                    return (clear, Some((fault, false)));
-                }
-                clear = at;
-                findings.heads.set(findings.heads.get() + 1);
-            }
-            Segment::Refused { fault, in_body, .. } => return (clear, Some((fault, in_body))),
-        }
-    }
-    (clear, None)
 }
 
 /// What is wrong with a head's target, if the library cannot read it as a URI.
@@ -176,12 +205,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Filtered<S> {
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, Malformed::Framing)));
                 }
                 // The answer closes the connection; until then nothing more is heard.
-                Some(End::Head) => return Poll::Pending,
+                Some(End::Answered) => return Poll::Pending,
                 None => {}
             }
             let start = buf.filled().len();
             ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
-            if buf.filled().len() == start || this.framer.is_framed() {
+            if buf.filled().len() == start {
                 return Poll::Ready(Ok(()));
             }
             this.look(buf, start);
@@ -197,6 +226,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Filtered<S> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
         if self.framer.is_framed() {
             self.resets.follow(buf.get(..written).unwrap_or_default());
+            let worth = self.resets.take_worth();
+            self.flood.sent(worth);
         }
         Poll::Ready(Ok(written))
     }
@@ -222,6 +253,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Filtered<S> {
                 self.resets.follow(buf.get(..taken).unwrap_or_default());
                 left -= taken;
             }
+            let worth = self.resets.take_worth();
+            self.flood.sent(worth);
         }
         Poll::Ready(Ok(written))
     }

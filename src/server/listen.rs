@@ -9,11 +9,12 @@ use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
-use super::drain::{Drain, Phase};
+use super::drain::{Drain, OpenConnection, Phase, TooMany};
 use super::faults::{Fault, Faults};
 use super::worker::{Accepted, Worker};
 use crate::proxy::Face;
 use crate::proxy::live::Live;
+use crate::proxy::room::caller;
 
 /// A socket that connections come in on.
 pub struct Listener {
@@ -63,6 +64,20 @@ impl Listener {
         self.socket.local_addr()
     }
 
+    /// Counts a connection, if there is room. Those who look at the gate have some to themselves, which strangers cannot
+    /// take.
+    fn count(&self, peer: SocketAddr, live: &Live, drain: &Drain) -> Result<OpenConnection, TooMany> {
+        let limits = &live.limits;
+        match self.face {
+            Face::Admin => drain.connection(limits.connections.saturating_add(ADMIN_CONNECTIONS), None),
+            Face::Front => {
+                let known = live.trusted.contains(peer.ip());
+                let address = (!known).then(|| (caller(peer.ip()), limits.connections_per_address));
+                drain.connection(limits.connections, address)
+            }
+        }
+    }
+
     /// Accepts until the drain holds connections back, and deals each connection to the worker that has the fewest: with few
     /// connections no core idles while another is full, which the kernel's hashing of ports to sockets does not give.
     pub async fn accept(
@@ -87,9 +102,15 @@ impl Listener {
                     continue;
                 }
             };
-            let Some(open) = drain.connection(live.load().limits.connections) else {
-                faults.count(Fault::TooMany);
-                continue;
+            let open = match self.count(peer, &live.load(), &drain) {
+                Ok(open) => open,
+                Err(too_many) => {
+                    faults.count(match too_many {
+                        TooMany::InAll => Fault::TooMany,
+                        TooMany::OfAddress => Fault::TooManyOfAddress,
+                    });
+                    continue;
+                }
             };
             let Ok(stream) = stream.into_std() else { continue };
             let accepted = Accepted { stream, peer, tls: self.tls.clone(), face: self.face, open };
@@ -99,6 +120,9 @@ impl Listener {
         }
     }
 }
+
+/// Connections to the admin API beyond those there may be in all.
+const ADMIN_CONNECTIONS: usize = 64;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;

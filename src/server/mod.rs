@@ -7,6 +7,7 @@
 //! | [`connection`] | TLS and HTTP on one connection |
 //! | [`filter`] | only bytes that have one reading get to hyper |
 //! | [`resets`] | what the HTTP/2 library refuses by itself |
+//! | [`flood`] | HTTP/2 frames that bring no call further |
 //! | [`pace`] | how long a connection may keep the gate waiting |
 //! | [`stream`] | how long an HTTP/2 stream may take nothing of its answer |
 //! | [`layers`] | what stands around the path of a request, in one list |
@@ -18,6 +19,7 @@ pub mod connection;
 pub mod drain;
 pub mod faults;
 pub mod filter;
+pub mod flood;
 pub mod health;
 pub mod layers;
 pub mod listen;

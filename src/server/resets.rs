@@ -2,6 +2,7 @@
 //! call ever hears of. They are counted by the frames that say so on their way out (RFC 9113 §4.1, §6.4, §6.8).
 
 use super::faults::{Fault, Faults};
+use super::flood::{DATA_SENT, TAKEN_BACK};
 
 /// Follows the frames of one connection on their way out.
 #[derive(Clone, Debug, Default)]
@@ -12,12 +13,21 @@ pub struct Resets {
     there: usize,
     /// Bytes of the payload that are still to come.
     payload: usize,
+    /// What was sent, in the caller's favour or against it.
+    worth: i64,
 }
 
 impl Resets {
     /// Counts into `faults`.
     pub fn new(faults: Faults) -> Self {
         Self { faults: Some(faults), ..Self::default() }
+    }
+
+    /// Counts a fault of the connection.
+    pub fn count(&self, fault: Fault) {
+        if let Some(faults) = &self.faults {
+            faults.count(fault);
+        }
     }
 
     /// Takes the next bytes that went out.
@@ -45,6 +55,11 @@ impl Resets {
         }
     }
 
+    /// What was sent since this was asked last, as [`Flood`](super::flood::Flood) counts.
+    pub const fn take_worth(&mut self) -> i64 {
+        std::mem::replace(&mut self.worth, 0)
+    }
+
     fn keep(&mut self, bytes: &[u8]) {
         for (slot, byte) in self.head.iter_mut().skip(self.there).zip(bytes) {
             *slot = *byte;
@@ -52,26 +67,33 @@ impl Resets {
         }
     }
 
-    fn ended(&self) {
-        let [_, _, _, kind, ..] = self.head;
+    fn ended(&mut self) {
+        let [a, b, c, kind, ..] = self.head;
         let code_at = match kind {
             RST_STREAM => HEAD,
             // After the last stream's number.
             GOAWAY => HEAD + 4,
+            DATA if [a, b, c] != [0; 3] => {
+                self.worth += DATA_SENT;
+                return;
+            }
             _ => return,
         };
         let code = match self.head.get(code_at..code_at + 4) {
             Some(&[a, b, c, d]) if self.there >= code_at + 4 => u32::from_be_bytes([a, b, c, d]),
             _ => return,
         };
-        if let Some(faults) = self.faults.as_ref().filter(|_| !HARMLESS.contains(&code)) {
-            faults.count(Fault::Http2);
+        if HARMLESS.contains(&code) {
+            return;
         }
+        self.worth -= TAKEN_BACK;
+        self.count(Fault::Http2);
     }
 }
 
 const HEAD: usize = 9;
 const CODE: usize = 8;
+const DATA: u8 = 0;
 const RST_STREAM: u8 = 3;
 const GOAWAY: u8 = 7;
 
@@ -106,6 +128,7 @@ mod tests {
             let mut resets = Resets::new(faults.clone());
             bytes.chunks(cut).for_each(|piece| resets.follow(piece));
             assert_eq!(faults.since_last_sum(Fault::Http2), 2, "cut by {cut}");
+            assert_eq!(resets.take_worth(), DATA_SENT - 2 * TAKEN_BACK);
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod support;
 
+mod abuse;
 mod admin;
 mod background_verification;
 mod backpressure;
@@ -15,6 +16,7 @@ mod deploy;
 mod disk;
 mod faults;
 mod forwarding;
+mod greedy;
 mod hostile;
 mod house;
 mod jwt;
@@ -30,6 +32,7 @@ mod p5_nobody_edits_history;
 mod p6_watching_the_log_is_on_the_log;
 mod p7_nothing_acknowledged_is_lost;
 mod properties;
+mod rates;
 mod readme;
 mod reload;
 mod upgrade;

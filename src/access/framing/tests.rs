@@ -73,8 +73,10 @@ fn the_http2_preface_lets_everything_by() {
     assert_eq!(read(&[&bytes]), (vec![], None));
     let mut framer = Framer::new(BOUNDS);
     assert_eq!(framer.read(&bytes[..10]), Segment::Head(10));
-    assert_eq!(framer.read(&bytes[10..]), Segment::Passing(bytes.len() - 10));
+    assert_eq!(framer.read(&bytes[10..]), Segment::Passing(PREFACE.len() - 10));
     assert!(framer.is_framed());
+    let rest = &bytes[PREFACE.len()..];
+    assert_eq!(framer.read(rest), Segment::Passing(rest.len()));
     // Later it is no preface.
     assert_eq!(fault([b"GET / HTTP/1.1\r\n\r\n", PREFACE].concat()), Malformed::RequestLine);
 }

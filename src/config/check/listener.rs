@@ -7,7 +7,7 @@ use super::super::error::{Fault, Place};
 use super::super::file::{self, File};
 use super::super::settings::{Admin, Health, Holds, Limits, Server, Tls};
 use super::super::word::{Field, Said, Spot};
-use super::scalar::{address, duration, limit, network, number, size};
+use super::scalar::{address, duration, limit, network, number, rate, size};
 use super::{Check, section};
 
 impl Check {
@@ -76,6 +76,8 @@ impl Check {
     pub(super) fn limits(&mut self, words: &Field<file::Limits>, root: &Spot) -> Option<Limits> {
         let (words, spot) = section(words, root, "limits")?;
         let connections = self.value(&words.connections, 10_000, number(1, 1_000_000));
+        let connections_per_address = self.value(&words.connections_per_address, 1000, number(1, 1_000_000));
+        let rate_per_address = self.optional(&words.rate_per_address, rate);
         let in_flight = self.value(&words.in_flight, 4096, number(1, 1_000_000));
         let header_bytes = self.value(&words.header_bytes, 32 << 10, size("8KiB", "1MiB"));
         let headers = self.value(&words.headers, 100, number(16, 1000));
@@ -97,6 +99,8 @@ impl Check {
         }
         Some(Limits {
             connections: connections?,
+            connections_per_address: connections_per_address?,
+            rate_per_address: rate_per_address?,
             in_flight: in_flight?,
             header_bytes: usize::try_from(header_bytes?).ok()?,
             headers: headers?,

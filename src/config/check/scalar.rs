@@ -11,6 +11,7 @@ use super::super::error::Fault;
 use super::super::hint::{listed, nearest};
 use super::super::word::Amount;
 use crate::access::host::Host;
+use crate::access::rate::Rate;
 
 /// A duration within bounds, which are durations as written.
 pub(super) fn duration(least: &'static str, most: &'static str) -> impl Fn(&str) -> Result<Duration, Fault> {
@@ -76,6 +77,11 @@ fn parse_size(text: &str) -> Option<u64> {
         _ => return None,
     };
     number.checked_mul(bytes)
+}
+
+/// So many in so long.
+pub(super) fn rate(text: &str) -> Result<Rate, Fault> {
+    Rate::read(text).ok_or_else(|| Fault::Rate { found: text.to_owned() })
 }
 
 /// `5s` into 5 and `s`; a space may stand between.

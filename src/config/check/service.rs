@@ -8,9 +8,10 @@ use super::super::error::Fault;
 use super::super::file;
 use super::super::settings::{Cors, CorsOrigins, Holds, Service, Timeouts, Upstream};
 use super::super::word::{Field, Said, Spot};
-use super::scalar::{authority, choice, duration, limit, name, network};
+use super::scalar::{authority, choice, duration, limit, name, network, rate, size};
 use super::{Check, section};
 use crate::access::path::{Reading, Tolerance};
+use crate::access::rate::ServiceRates;
 use crate::access::recording::{Detail, HealthChecks, Recording, Redaction};
 use crate::access::route::{HostPattern, Preflights, Route};
 
@@ -44,6 +45,8 @@ impl Check {
         let forward_authorization = self.value(&words.forward_authorization, false, |forward| Ok(*forward));
         let timeouts = self.timeouts(&words.timeouts, spot);
         let max_body = self.value(&words.max_body, Some(10 << 20), limit("0B", "1024GiB"));
+        let min_rate = self.value(&words.min_rate, 256, size("0B", "1GiB"));
+        let rates = self.rates(&words.rate, spot);
         let recording = self.recording(words, spot);
         let (preflights, cors) = cors?;
         Some(Service {
@@ -54,6 +57,8 @@ impl Check {
             cors,
             timeouts: timeouts?,
             max_body: max_body?,
+            min_rate: min_rate?,
+            rates: rates?,
         })
     }
 
@@ -143,6 +148,14 @@ impl Check {
             _ => Ok(text.to_owned()),
         });
         Some(HealthChecks { networks: networks?, paths: paths?, user_agents: user_agents? })
+    }
+
+    fn rates(&mut self, words: &Field<file::Rate>, spot: &Spot) -> Option<ServiceRates> {
+        let (words, _) = section(words, spot, "rate")?;
+        let per_principal = self.optional(&words.per_principal, rate);
+        let per_address = self.optional(&words.per_address, rate);
+        let total = self.optional(&words.total, rate);
+        Some(ServiceRates { per_principal: per_principal?, per_address: per_address?, total: total? })
     }
 
     fn timeouts(&mut self, words: &Field<file::Timeouts>, spot: &Spot) -> Option<Timeouts> {

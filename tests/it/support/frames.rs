@@ -58,6 +58,26 @@ impl Frames {
         }
     }
 
+    /// As [`Frames::settle`]; `false` if the connection has ended.
+    pub fn try_settle(&mut self) -> bool {
+        if self.try_send(&frame_of(PING, 0, 0, &[7; 8])).is_err() {
+            return false;
+        }
+        while let Some((kind, flags, ..)) = self.next() {
+            match (kind, flags) {
+                (PING, ACK) => return true,
+                (GOAWAY, _) => return false,
+                _ => {}
+            }
+        }
+        false
+    }
+
+    /// Sends bytes as they are.
+    pub fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.socket.write_all(bytes)
+    }
+
     /// Reads frames up to a kind of a stream; its payload. `None` if the connection ends before.
     pub fn read(&mut self, wanted: u8, stream: u32) -> Option<Vec<u8>> {
         loop {
@@ -71,6 +91,25 @@ impl Frames {
     /// The status of a stream's answer.
     pub fn status(&mut self, stream: u32) -> Option<u16> {
         status(&self.read(HEADERS, stream)?)
+    }
+
+    /// Sends these bytes over and over, each time as `make` has them, until the other side ends the connection or `most` have
+    /// been sent. Whether it ended, and the code of its last word (RFC 9113 §6.8), if there was one.
+    pub fn flood(mut self, most: u32, make: impl Fn(u32) -> Vec<u8>) -> (bool, Option<u32>) {
+        let mut reading = Self { socket: self.socket.try_clone().unwrap() };
+        let listening = std::thread::spawn(move || {
+            let mut code = None;
+            while let Some((kind, _, _, payload)) = reading.next() {
+                if kind == GOAWAY {
+                    code = Some(u32::from_be_bytes(payload[4..8].try_into().unwrap()));
+                }
+            }
+            code
+        });
+        self.socket.set_write_timeout(Some(DEADLINE)).unwrap();
+        let ended = (0..most).any(|number| self.socket.write_all(&make(number)).is_err());
+        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+        (ended, listening.join().unwrap())
     }
 
     fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
@@ -131,6 +170,13 @@ pub fn send(address: SocketAddr, fields: &[(&str, &str)], body: Option<&[u8]>) -
     }
 }
 
+/// One frame.
+pub fn frame_of(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    frame(&mut out, kind, flags, stream, payload);
+    out
+}
+
 fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
     out.extend_from_slice(&u32::try_from(payload.len()).unwrap().to_be_bytes()[1..]);
     out.extend_from_slice(&[kind, flags]);
@@ -139,7 +185,7 @@ fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
 }
 
 /// Literal fields without indexing, names and values as they are (RFC 7541 §6.2.2).
-fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
         block.push(0);
@@ -168,12 +214,12 @@ fn status(block: &[u8]) -> Option<u16> {
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
 pub const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
+pub const SETTINGS: u8 = 4;
+pub const PING: u8 = 6;
 const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const END_STREAM: u8 = 1;
+pub const WINDOW_UPDATE: u8 = 8;
+pub const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub const END_HEADERS: u8 = 4;
 const INITIAL_WINDOW_SIZE: u16 = 4;
 const CANCEL: u32 = 8;

@@ -63,6 +63,8 @@ allow = ["semicolon", "encoded_slash"]
 cors = { mode = "answer", origins = ["https://a", "https://b"], methods = ["GET", "PUT"], headers = ["x-a", "x-b"], max_age = "10m", credentials = false }
 timeouts = { connect = "5s", head = "30s", idle = "60s" }
 max_body = "10MiB"
+min_rate = "300B"
+rate = { per_principal = "11/s", per_address = "22/m", total = "33/h burst 44" }
 records = { detail = "full", outcomes = true, collapse = true }
 health_checks = { networks = ["10.1.0.0/16", "10.2.0.0/16"], paths = ["/healthz", "/readyz"], user_agents = ["probe/*", "check"] }
 redact = ["/invite/{}", "/reset/{}/**"]
@@ -72,6 +74,8 @@ hosts = ["*"]
 upstreams = ["http://127.0.0.1:9002"]
 [limits]
 connections = 10000
+connections_per_address = 500
+rate_per_address = "55/s"
 in_flight = 4096
 header_bytes = "32KiB"
 headers = 100
@@ -168,6 +172,13 @@ const CHANGES: &[(&str, &str)] = &[
     ("idle = \"60s\"", "idle = \"61s\""),
     ("\"10MiB\"", "\"11MiB\""),
     ("\"10MiB\"", "\"unlimited\""),
+    ("300B", "0B"),
+    ("11/s", "12/s"),
+    ("per_principal = \"11/s\", ", ""),
+    ("22/m", "23/m"),
+    ("33/h burst 44", "33/h burst 45"),
+    ("33/h burst 44", "33/s burst 44"),
+    (", total = \"33/h burst 44\"", ""),
     ("detail = \"full\"", "detail = \"minimal\""),
     ("detail = \"full\"", "detail = \"standard\""),
     ("outcomes = true", "outcomes = false"),
@@ -178,6 +189,9 @@ const CHANGES: &[(&str, &str)] = &[
     ("/reset/{}/**", "/reset/{}"),
     ("name = \"other\"\nhosts = [\"*\"]", "name = \"other\"\ncors = { mode = \"forward\" }\nhosts = [\"*\"]"),
     ("10000", "10001"),
+    ("connections_per_address = 500", "connections_per_address = 501"),
+    ("55/s", "56/s"),
+    ("rate_per_address = \"55/s\"\n", ""),
     ("4096", "4097"),
     ("\"32KiB\"", "\"33KiB\""),
     ("headers = 100", "headers = 101"),
@@ -228,6 +242,7 @@ fn a_change_without_meaning_keeps_the_epoch() {
         ("dir = \"log\"\nstate_dir = \"state\"", "state_dir = \"state\"\ndir = \"log\""),
         ("\"32KiB\"", "32768"),
         ("\"10MiB\"", "\"10240KiB\""),
+        ("\"11/s\"", "\"11/s burst 11\""),
         ("X-Sub", "x-SUB"),
         ("[\"gate\", \"door\"]", "[\"door\", \"gate\"]"),
         ("[\"ES256\", \"RS256\"]", "[\"RS256\", \"ES256\"]"),
@@ -261,7 +276,7 @@ fn a_change_without_meaning_keeps_the_epoch() {
 fn the_canonical_form_is_frozen() {
     // Records name epochs for ever, so a change of this form is a change of version.
     insta::assert_snapshot!(canonical(&good(&format!("{LEAST}{ISSUER}"))), @r#"
-    portcullis config v2
+    portcullis config v3
     [server]
     listen = 127.0.0.1:8080
     workers = 0
@@ -314,11 +329,13 @@ fn the_canonical_form_is_frozen() {
     timeouts.head = 30000
     timeouts.idle = 60000
     max_body = 10485760
+    min_rate = 256
     records.detail = standard
     records.outcomes = true
     records.collapse = true
     [limits]
     connections = 10000
+    connections_per_address = 1000
     in_flight = 4096
     header_bytes = 32768
     headers = 100

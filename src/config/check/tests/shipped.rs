@@ -51,6 +51,8 @@ fn uncommented(examples: bool) -> String {
                 "mark_file =",
                 "health_checks =",
                 "redact =",
+                "rate =",
+                "rate_per_address =",
             ]
             .iter()
             .any(|k| bare.starts_with(k));
