@@ -9,6 +9,7 @@
 //! | [`mod@check`] | everything proved, nothing started |
 
 pub mod assemble;
+mod certificates;
 pub mod check;
 pub mod log;
 pub mod reload;
@@ -29,7 +30,7 @@ use tokio::task::LocalSet;
 pub use self::check::{CheckError, Proof, check};
 pub use self::log::create_log;
 
-use self::assemble::{AssembleError, assemble, server_tls};
+use self::assemble::{AssembleError, assemble};
 use self::log::LogError;
 use self::reload::Reloader;
 use crate::admin::Views;
@@ -40,7 +41,6 @@ use crate::audit::storage::Store;
 use crate::clock::Clock;
 use crate::config::settings::{Format, Logging};
 use crate::config::{ConfigErrors, Environment, Settings};
-use crate::net::PemError;
 use crate::proxy::Face;
 use crate::proxy::live::{Live, Refusals};
 use crate::server::drain::Drain;
@@ -64,12 +64,6 @@ pub enum StartError {
     /// The log may not grow.
     #[error("the log cannot be taken up: {0}")]
     Reconcile(#[from] ReconcileError),
-    /// The listeners' certificate or key.
-    #[error(transparent)]
-    Pem(#[from] PemError),
-    /// The listeners' certificate and key do not go together.
-    #[error("the listener's certificate: {0}")]
-    Tls(#[from] rustls::Error),
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -187,8 +181,6 @@ async fn run<U: Future<Output = ()>>(
     let clock = Clock::system();
     let metrics = install_metrics();
     let parts = assemble(&settings, &clock)?;
-    let (front_tls, admin_tls) =
-        (server_tls(settings.server.tls.as_ref())?, server_tls(settings.admin.tls.as_ref())?);
     // Addresses are taken before the log is: a gate that cannot listen leaves no trace in it.
     let front = settings.server.listen.iter().map(|a| bind(*a)).collect::<Result<Vec<_>, _>>()?;
     let admin = bind(settings.admin.listen)?;
@@ -225,14 +217,14 @@ async fn run<U: Future<Output = ()>>(
     let addresses = Addresses::of(&front, &admin, &health_socket)
         .map_err(|source| StartError::Io { what: "the listeners' addresses", source })?;
     for socket in front {
-        let listener = Listener::new(socket, front_tls.clone(), Face::Front);
+        let listener = Listener::new(socket, Face::Front);
         tokio::task::spawn_local(listener.accept(
             workers.clone(),
             Arc::clone(&live),
             (drain.clone(), faults.clone()),
         ));
     }
-    let listener = Listener::new(admin, admin_tls, Face::Admin);
+    let listener = Listener::new(admin, Face::Admin);
     tokio::task::spawn_local(listener.accept(workers, Arc::clone(&live), (drain.clone(), faults.clone())));
     let health = Health {
         journal: journal.clone(),

@@ -193,6 +193,24 @@ pub enum Fault {
     #[error("{found:?} is the name of {other} too; give each its own")]
     NameTaken { found: String, other: String },
 
+    // Client certificates
+    #[error(
+        "has no use without TLS; write `tls = {{ cert = \"…\", key = \"…\" }}` in [server], or remove it"
+    )]
+    CertificatesWithoutTls,
+    #[error(
+        "asks for certificates, but nobody says whose are good; write `client_certs = {{ … }}` in [server], or remove it"
+    )]
+    CertificatesUnasked,
+    #[error("{found:?} is not a trust domain; write it without \"spiffe://\", like \"example.org\"")]
+    TrustDomain { found: String },
+    #[error("has no use here, `subject` has no \"spiffe\"; remove it, or write \"spiffe\"")]
+    TrustDomainUnused,
+    #[error(
+        "has no use here, this service asks for no certificate; remove it, or write `client_cert = \"optional\"` or \"required\""
+    )]
+    SubjectFromUnused,
+
     // Services
     #[error("{found:?} is not a host; write a name, an address, \"*.example.com\" or \"*\"")]
     Host { found: String },

@@ -280,11 +280,12 @@ mod tests {
             rewrite: None,
             tolerance: Tolerance::default(),
             preflights: Preflights::Off,
+            certificates: Default::default(),
             recording: Default::default(),
         }]);
         let networks = if trusted { vec!["192.0.2.0/24".parse().unwrap()] } else { vec![] };
         let trusted = TrustedProxies::new(networks);
-        let connection = Connection { peer: "192.0.2.1:5000".parse().unwrap(), tls: Some("TLSv1.3") };
+        let connection = Connection::without_certificate("192.0.2.1:5000".parse().unwrap(), Some("TLSv1.3"));
         let rules = ReadRules { routes: &routes, trusted: &trusted, target_bytes: 1000 };
         let attempt = Attempt::read(request, &connection, &rules, 7);
         Passage {
@@ -307,6 +308,7 @@ mod tests {
             token_id: None,
             key_id: None,
             expires: Timestamp::from_micros(0),
+            also: None,
         }))
     }
 

@@ -10,10 +10,11 @@ use super::forward::Backends;
 use super::gate::Gate;
 use crate::access::attempt::{ReadRules, TrustedProxies};
 use crate::access::route::Routes;
-use crate::access::{Attempt, Credential, CredentialFault, Identity};
+use crate::access::{Attempt, Identity};
 use crate::audit::record::Epochs;
 use crate::authn::Authn;
 use crate::clock::Timestamp;
+use crate::net::ServerTls;
 
 use super::Face;
 
@@ -36,8 +37,19 @@ pub struct Live {
     pub gate: Gate,
     /// What every decision names.
     pub epochs: Epochs,
+    /// TLS on the front's listeners and on the admin API's; `None` is plain.
+    pub tls: Listeners,
     /// When the policy was loaded.
     pub policy_loaded: Timestamp,
+}
+
+/// TLS on each kind of listener; `None` is plain HTTP.
+#[derive(Clone, Debug, Default)]
+pub struct Listeners {
+    /// Those that lead to the services.
+    pub front: Option<ServerTls>,
+    /// The admin API's.
+    pub admin: Option<ServerTls>,
 }
 
 /// Bounds on what a stranger may make the gate hold. Those of a connection are what they were when it began.
@@ -80,22 +92,33 @@ pub struct Refusal {
 }
 
 impl Live {
-    /// What reading a call on a listener of `face` needs.
-    pub const fn read_rules(&self, face: Face) -> ReadRules<'_> {
-        let routes = match face {
+    /// The services that a listener of `face` leads to.
+    pub const fn routes(&self, face: Face) -> &Routes {
+        match face {
             Face::Front => &self.front,
             Face::Admin => &self.admin,
-        };
-        ReadRules { routes, trusted: &self.trusted, target_bytes: self.limits.target_bytes }
+        }
+    }
+
+    /// TLS on listeners of `face`.
+    pub const fn tls(&self, face: Face) -> Option<&ServerTls> {
+        match face {
+            Face::Front => self.tls.front.as_ref(),
+            Face::Admin => self.tls.admin.as_ref(),
+        }
+    }
+
+    /// What reading a call on a listener of `face` needs.
+    pub const fn read_rules(&self, face: Face) -> ReadRules<'_> {
+        ReadRules {
+            routes: self.routes(face),
+            trusted: &self.trusted,
+            target_bytes: self.limits.target_bytes,
+        }
     }
 
     /// Who makes the call: proved, anonymous, or failed.
     pub async fn identify(&self, attempt: &Attempt) -> Identity {
-        match &attempt.credential {
-            Credential::None => Identity::Anonymous,
-            Credential::Bearer(token) => self.authn.identify_token(token.as_str()).await,
-            Credential::Unsupported => Identity::Failed(CredentialFault::UnsupportedScheme),
-            Credential::Malformed => Identity::Failed(CredentialFault::Malformed),
-        }
+        self.authn.identify(attempt).await
     }
 }

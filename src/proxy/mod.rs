@@ -53,6 +53,11 @@ impl Proxy {
         Self { journal, upstreams: Upstreams::default(), face }
     }
 
+    /// Which services its listeners lead to.
+    pub const fn face(&self) -> Face {
+        self.face
+    }
+
     /// One call by one snapshot, from its head to the head of its answer. Where its head could not be read, `request` only
     /// stands in its place. `fresh` is a number no other call has.
     pub async fn handle(

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
@@ -18,7 +17,6 @@ use crate::proxy::live::Live;
 /// A socket that connections come in on.
 pub struct Listener {
     socket: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
     face: Face,
 }
 
@@ -51,8 +49,8 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 
 impl Listener {
     /// A listener of `face` on a bound socket.
-    pub const fn new(socket: TcpListener, tls: Option<Arc<ServerConfig>>, face: Face) -> Self {
-        Self { socket, tls, face }
+    pub const fn new(socket: TcpListener, face: Face) -> Self {
+        Self { socket, face }
     }
 
     /// The address it is bound to.
@@ -92,7 +90,7 @@ impl Listener {
                 continue;
             };
             let Ok(stream) = stream.into_std() else { continue };
-            let accepted = Accepted { stream, peer, tls: self.tls.clone(), face: self.face, open };
+            let accepted = Accepted { stream, peer, face: self.face, open };
             if let Some(worker) = workers.iter().min_by_key(|worker| worker.connections()) {
                 worker.take(accepted);
             }

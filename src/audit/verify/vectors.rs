@@ -62,6 +62,7 @@ fn caller(roles: Vec<String>) -> Caller {
         token_id: Some("b1946ac9".into()),
         key_id: Some("2026-01".into()),
         expires: Timestamp::from_micros(0),
+        also: None,
     }
 }
 

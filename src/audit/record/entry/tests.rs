@@ -54,6 +54,7 @@ fn caller() -> Caller {
         token_id: Some("t-1".into()),
         key_id: Some("k-1".into()),
         expires: Timestamp::from_micros(0),
+        also: None,
     }
 }
 
