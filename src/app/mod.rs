@@ -397,5 +397,6 @@ fn begin_at_zero() {
     for result in ["loaded", "refused"] {
         metrics::counter!("portcullis_policy_loads_total", "result" => result).absolute(0);
         metrics::counter!("portcullis_config_loads_total", "result" => result).absolute(0);
+        metrics::counter!("portcullis_certificate_loads_total", "result" => result).absolute(0);
     }
 }

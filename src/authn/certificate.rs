@@ -104,10 +104,6 @@ impl Certificates {
         Self { issuer, number: NUMBERS.fetch_add(1, Ordering::Relaxed) }
     }
 
-    pub(super) const fn issuer(&self) -> &CertificateIssuer {
-        &self.issuer
-    }
-
     /// Whom `certificate` proves at `now`.
     pub(super) fn prove(
         &self,

@@ -46,6 +46,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::task::{JoinHandle, JoinSet};
 
 pub use certificate::{CertificateIssuer, SubjectKind};
@@ -67,7 +68,7 @@ use token::{MAX_TOKEN_BYTES, Token};
 /// Proves callers. One for all threads; any number of runtimes may use it at once.
 pub struct Authn {
     trusted: Vec<Trusted>,
-    certificates: Option<(Certificates, principal::Names)>,
+    certificates: Option<(ArcSwap<Certificates>, principal::Names)>,
     remembered: Remembered,
     limits: AuthnLimits,
     clock: Clock,
@@ -136,13 +137,16 @@ impl Authn {
         for trusted in &mut self.trusted {
             trusted.names = names.clone();
         }
-        self.certificates = Some((Certificates::new(issuer), names));
+        self.certificates = Some((ArcSwap::from_pointee(Certificates::new(issuer)), names));
         self
     }
 
-    /// Who vouches for callers by certificates.
-    pub fn certificate_issuer(&self) -> Option<&CertificateIssuer> {
-        self.certificates.as_ref().map(|(certificates, _)| certificates.issuer())
+    /// Believes other certificates from now on, of the same name. Nothing else about `issuer` may have changed, and there
+    /// must have been one.
+    pub fn renew_certificates(&self, issuer: CertificateIssuer) {
+        if let Some((certificates, _)) = &self.certificates {
+            certificates.store(Arc::new(Certificates::new(issuer)));
+        }
     }
 
     /// Takes over keys already fetched by `old` for the issuers that are published at the same place, so that a
@@ -234,7 +238,7 @@ impl Authn {
         certificate: &ClientCertificate,
     ) -> Result<Arc<Caller>, CredentialFault> {
         let (certificates, names) = self.certificates.as_ref().ok_or(CredentialFault::CertificateRejected)?;
-        certificates.prove(certificate, names, self.clock.now())
+        certificates.load().prove(certificate, names, self.clock.now())
     }
 
     /// Proves the caller by a bearer token (RFC 6750 §2.1): the text after `Bearer `, whole. Waits at most

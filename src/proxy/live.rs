@@ -11,6 +11,7 @@ use super::gate::Gate;
 use crate::access::attempt::{ReadRules, TrustedProxies};
 use crate::access::route::Routes;
 use crate::access::{Attempt, Identity};
+use crate::audit::hash::Hash;
 use crate::audit::record::Epochs;
 use crate::authn::Authn;
 use crate::clock::Timestamp;
@@ -44,12 +45,14 @@ pub struct Live {
 }
 
 /// TLS on each kind of listener; `None` is plain HTTP.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Listeners {
     /// Those that lead to the services.
     pub front: Option<ServerTls>,
     /// The admin API's.
     pub admin: Option<ServerTls>,
+    /// SHA-256 over the files that these, and whose certificates prove callers, were made from.
+    pub files: Hash,
 }
 
 /// Bounds on what a stranger may make the gate hold. Those of a connection are what they were when it began.
@@ -80,6 +83,8 @@ pub struct Refusals {
     pub policy: ArcSwapOption<Refusal>,
     /// Of the config.
     pub config: ArcSwapOption<Refusal>,
+    /// Of certificates, keys, authorities and lists of revocations.
+    pub certificates: ArcSwapOption<Refusal>,
 }
 
 /// A load that was refused.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::text::{self, number};
 use super::{Body, Kind, MAX_HEAD_BYTES, MAX_RECORD_BYTES};
+use crate::access::certificate::ClientCertificate;
 use crate::access::{Caller, Decision, Identity, Rule};
 use crate::audit::hash::Hash;
 use crate::clock::Timestamp;
@@ -31,6 +32,8 @@ pub struct DecisionEntry<'a> {
     pub epochs: Epochs,
     /// Who called, as proved.
     pub identity: &'a Identity,
+    /// The client certificate that was shown and looked at.
+    pub certificate: Option<&'a ClientCertificate>,
     /// Where the call came from.
     pub client: ClientEntry<'a>,
     /// What was asked for.
@@ -168,6 +171,11 @@ pub enum Event<'a> {
         /// What is wrong, and where.
         error: &'a str,
     },
+    /// Certificates, keys, authorities or lists of revocations were loaded anew.
+    CertificatesLoaded {
+        /// The files they came from, as the config names them.
+        files: &'a [&'a str],
+    },
     /// How often something happened that is not recorded one by one.
     Sum {
         /// What, as one word.
@@ -186,7 +194,7 @@ impl Event<'_> {
                 Kind::Lifecycle
             }
             Self::PolicyLoaded { .. } | Self::PolicyRefused { .. } => Kind::Policy,
-            Self::ConfigLoaded | Self::ConfigRefused { .. } => Kind::Config,
+            Self::ConfigLoaded | Self::ConfigRefused { .. } | Self::CertificatesLoaded { .. } => Kind::Config,
             Self::Sum { .. } => Kind::Summary,
         }
     }
@@ -199,6 +207,7 @@ impl Event<'_> {
             Self::ClockJumped { .. } => "clock_jumped",
             Self::PolicyLoaded { .. } | Self::ConfigLoaded => "loaded",
             Self::PolicyRefused { .. } | Self::ConfigRefused { .. } => "refused",
+            Self::CertificatesLoaded { .. } => "certificates_loaded",
             Self::Sum { what, .. } => what,
         }
     }
@@ -214,7 +223,7 @@ impl Body {
         if let Some(rule) = &grounds.rule {
             w.object("rule", |w| w.rule(rule));
         }
-        w.object("identity", |w| w.identity(entry.identity));
+        w.object("identity", |w| w.identity(entry.identity, entry.certificate));
         w.object("client", |w| w.client(&entry.client));
         w.object("request", |w| w.request(&entry.request));
         w.end()
@@ -256,6 +265,10 @@ impl Body {
             }
             Event::PolicyLoaded { rows, files } => {
                 w.number("rows", *rows);
+                w.key("files");
+                text::list(&mut w.out, files, budget::FILES);
+            }
+            Event::CertificatesLoaded { files } => {
                 w.key("files");
                 text::list(&mut w.out, files, budget::FILES);
             }
@@ -343,7 +356,7 @@ impl Fields {
         self.number("line", u64::from(rule.line));
     }
 
-    fn identity(&mut self, identity: &Identity) {
+    fn identity(&mut self, identity: &Identity, certificate: Option<&ClientCertificate>) {
         match identity {
             Identity::Anonymous => {
                 self.text("state", b"anonymous", budget::WORD);
@@ -358,6 +371,12 @@ impl Fields {
                 self.text("fault", fault.as_str().as_bytes(), budget::WORD);
             }
         }
+        if let Some(certificate) = certificate {
+            self.object("certificate", |w| {
+                w.text("sha256", certificate.fingerprint.to_string().as_bytes(), budget::WORD);
+                w.text("serial", certificate.serial.as_bytes(), budget::WORD);
+            });
+        }
     }
 
     fn caller(&mut self, caller: &Caller) {
@@ -368,6 +387,15 @@ impl Fields {
         self.text("method", caller.method.as_str().as_bytes(), budget::WORD);
         self.some_text("jti", caller.token_id.as_ref(), budget::TOKEN_ID);
         self.some_text("kid", caller.key_id.as_ref(), budget::TOKEN_ID);
+        if let Some(also) = &caller.also {
+            self.object("also", |w| {
+                w.text("user", also.user.as_bytes(), budget::USER);
+                w.text("issuer", also.issuer.as_bytes(), budget::WORD);
+                w.text("method", also.method.as_str().as_bytes(), budget::WORD);
+                w.some_text("jti", also.token_id.as_ref(), budget::TOKEN_ID);
+                w.some_text("kid", also.key_id.as_ref(), budget::TOKEN_ID);
+            });
+        }
     }
 
     fn client(&mut self, client: &ClientEntry<'_>) {
@@ -430,17 +458,18 @@ mod budget {
     pub(super) const FILES: usize = 8_192;
     pub(super) const ERROR: usize = 8_192;
 
-    /// Words in a decision: decision, reason, state, issuer, method, tls, id, service, method, trace_id; one spare.
-    const WORDS: usize = 11 * WORD;
+    /// Words in a decision: decision, reason, state, issuer, method, tls, id, service, method, trace_id; issuer and method
+    /// of the other credential; fingerprint and serial of the certificate; one spare.
+    const WORDS: usize = 15 * WORD;
     /// Keys, braces, numbers, epochs and addresses.
     const FIXED: usize = 1_024;
     pub(super) const DECISION: usize = FIXED
         + WORDS
         + RULE_TEXT
         + RULE_FILE
-        + USER
+        + 2 * USER
         + ROLES
-        + 2 * TOKEN_ID
+        + 4 * TOKEN_ID
         + HOST
         + PATH
         + TARGET

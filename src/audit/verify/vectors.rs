@@ -67,7 +67,14 @@ fn caller(roles: Vec<String>) -> Caller {
 }
 
 fn decision(decision: &Decision, identity: &Identity, request: RequestEntry<'_>) -> Body {
-    Body::decision(&DecisionEntry { decision, epochs: EPOCHS, identity, client: CLIENT, request })
+    Body::decision(&DecisionEntry {
+        decision,
+        epochs: EPOCHS,
+        identity,
+        certificate: None,
+        client: CLIENT,
+        request,
+    })
 }
 
 fn decisions() -> Vec<Body> {
@@ -107,6 +114,7 @@ fn decisions() -> Vec<Body> {
             decision: &Decision::deny(Reason::Malformed(Malformed::DotSegment), None),
             epochs: EPOCHS,
             identity: &Identity::Anonymous,
+            certificate: None,
             client: behind_proxy,
             request: RequestEntry {
                 service: None,

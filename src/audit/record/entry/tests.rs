@@ -59,7 +59,14 @@ fn caller() -> Caller {
 }
 
 fn decision_body(decision: &Decision, identity: &Identity, request: RequestEntry<'_>) -> Body {
-    Body::decision(&DecisionEntry { decision, epochs: EPOCHS, identity, client: CLIENT, request })
+    Body::decision(&DecisionEntry {
+        decision,
+        epochs: EPOCHS,
+        identity,
+        certificate: None,
+        client: CLIENT,
+        request,
+    })
 }
 
 #[test]
@@ -103,6 +110,7 @@ fn what_is_absent_is_left_out() {
         decision: &Decision::deny(Reason::Malformed(Malformed::Target), None),
         epochs: EPOCHS,
         identity: &Identity::Anonymous,
+        certificate: None,
         client: ClientEntry { via: Some("::1".parse().unwrap()), tls: None, ..CLIENT },
         request: bare,
     };
@@ -274,6 +282,7 @@ proptest! {
             decision: &Decision::deny(Reason::PolicyDeny, Some(Arc::new(rule))),
             epochs: EPOCHS,
             identity: &Identity::Proved(Arc::new(caller)),
+            certificate: None,
             client: ClientEntry { ip: v6, port: u16::MAX, via: Some(v6), tls: Some(&service) },
             request,
         };
