@@ -14,6 +14,7 @@ mod hostile;
 mod house;
 mod jwt;
 mod listener;
+mod mtls;
 mod p1_no_record_no_pass;
 mod p2_what_was_decided_is_forwarded;
 mod p3_default_deny;
