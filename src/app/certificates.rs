@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 use super::assemble::AssembleError;
+use super::privileges;
 use super::reload::Reloader;
 use crate::audit::hash::Hash;
 use crate::audit::record::Event;
@@ -33,7 +34,12 @@ pub(super) fn load(server: &Server, admin: &Admin) -> Result<Loaded, AssembleErr
     let issuer =
         server.client_certs.as_ref().map(issuer).transpose().map_err(failed("server.client_certs"))?;
     let verifier = issuer.as_ref().map(|issuer| issuer.verifier.clone());
-    let tls = |tls: &Tls, verifier| ServerTls::new(&tls.cert, &tls.key, verifier);
+    let tls = |tls: &Tls, verifier| {
+        if std::fs::metadata(&tls.key).is_ok_and(|metadata| privileges::is_exposed(&metadata)) {
+            tracing::warn!(key = %tls.key.display(), "others than its owner can use this key: chmod 600");
+        }
+        ServerTls::new(&tls.cert, &tls.key, verifier)
+    };
     let front = server.tls.as_ref().map(|files| tls(files, verifier)).transpose();
     let admin = admin.tls.as_ref().map(|files| tls(files, None)).transpose();
     let tls = Listeners {

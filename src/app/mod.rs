@@ -6,12 +6,15 @@
 //! | [`mod@assemble`] | settings to the objects that serve |
 //! | [`log`] | creating and opening the configured log |
 //! | [`reload`] | a new policy or config while serving |
+//! | `certificates` | the listeners' certificates and those of callers, loaded and loaded anew |
+//! | `privileges` | what the process gives up |
 //! | [`mod@check`] | everything proved, nothing started |
 
 pub mod assemble;
 mod certificates;
 pub mod check;
 pub mod log;
+mod privileges;
 pub mod reload;
 
 use std::io::IsTerminal as _;
@@ -145,6 +148,7 @@ pub fn start(settings: Settings, store: Option<Arc<dyn Store>>) -> Result<Runnin
 pub fn serve(path: &Path, ready_file: Option<PathBuf>) -> Result<(), StartError> {
     let settings = Settings::load(path, &Environment::of_process())?;
     log_to_stderr(settings.logging);
+    privileges::keep_memory_private();
     let told = move |addresses: &Addresses| match &ready_file {
         Some(file) => {
             addresses.write(file).map_err(|source| StartError::Io { what: "the ready file", source })

@@ -137,6 +137,10 @@ pub enum Fault {
     Address { found: String },
     #[error("{found} is already taken by {other}; give each listener an address of its own")]
     ListenerTaken { found: std::net::SocketAddr, other: String },
+    #[error(
+        "{found} is open to other machines, which send tokens and read the log over it in plain text; write a loopback address, or `tls = {{ cert = \"…\", key = \"…\" }}` in [admin]"
+    )]
+    AdminInTheOpen { found: std::net::SocketAddr },
     #[error("{found:?} is not a network; write for example \"10.0.0.0/8\", \"192.0.2.1\" or \"fd00::/8\"")]
     Network { found: String },
     #[error("{found:?} has bits set beyond its prefix; write {network:?}")]

@@ -39,7 +39,7 @@ fn mtls(upstream: &Upstream, authority: &Authority, certs: &str) -> Arc<Site> {
     let services = [
         service("optional", "client_cert = \"optional\""),
         service("required", "client_cert = \"required\""),
-        service("required-too", "client_cert = \"required\""),
+        service("required-too", "client_cert = \"required\"\ncors = { mode = \"forward\" }"),
         service("by-certificate", "client_cert = \"optional\"\nsubject_from = \"certificate\""),
     ];
     let server = format!(
@@ -112,7 +112,13 @@ fn without_a_certificate_nobody_passes_where_one_is_required() {
                 (&"deny".into(), &"credential_certificate_missing".into())
             );
         }
-        // Not even a preflight that would be forwarded.
+    }
+    // Not even a preflight that would be forwarded.
+    let preflight = [("origin", "https://a.example.org"), ("access-control-request-method", "PUT")];
+    for caller in both(&gate, "required-too.example.org", None) {
+        let mut kept = caller.connect().unwrap();
+        let answer = kept.call("OPTIONS", "required-too.example.org", "/public/x", None, &preflight).unwrap();
+        assert_eq!(answer.status, 403);
     }
     assert_eq!(upstream.count(), 0);
     for caller in both(&gate, "optional.example.org", None) {

@@ -41,6 +41,12 @@ impl Check {
         let (words, spot) = section(words, root, "admin")?;
         let listen = self.value(&words.listen, ADMIN, address);
         let tls = self.tls(&words.tls, &spot);
+        if let (Some(address), Some(said)) = (listen, words.listen.said())
+            && !address.ip().to_canonical().is_loopback()
+            && words.tls.is_absent()
+        {
+            self.fault(&said.spot, Fault::AdminInTheOpen { found: address });
+        }
         Some(Admin { listen: listen?, tls: tls? })
     }
 
