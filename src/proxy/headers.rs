@@ -245,7 +245,20 @@ const NEVER_TRAILERS: [HeaderName; 8] = [
     header::EXPECT,
 ];
 
-const OURS_BY_PREFIX: [&str; 5] = ["x-original-", "x-rewrite-", "x-envoy-", "x-auth-", "portcullis-"];
+const OURS_BY_PREFIX: [&str; 11] = [
+    "x-original-",
+    "x-rewrite-",
+    "x-envoy-",
+    "x-auth-",
+    "portcullis-",
+    // What servers that end TLS say of a client's certificate (RFC 9440, and names of old).
+    "client-cert",
+    "x-client-cert",
+    "ssl-client-",
+    "x-ssl-",
+    "x-tls-",
+    "x-amzn-mtls-",
+];
 
 const OURS_BY_NAME: [&str; 9] = [
     "x-request-id",
@@ -341,6 +354,12 @@ mod tests {
             "x-original-url",
             "x-rewrite-url",
             "x-envoy-original-path",
+            "client-cert",
+            "client_cert-chain",
+            "ssl-client-s-dn",
+            "x-ssl-client-verify",
+            "x-tls-client-cert",
+            "x-amzn-mtls-clientcert-subject",
             "x-auth-user",
             "x_auth_subject",
             "x-auth-subject",
