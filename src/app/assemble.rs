@@ -82,8 +82,24 @@ pub struct Parts {
 /// # Errors
 /// [`AssembleError`]: the first thing that does not hold.
 pub fn assemble(settings: &Settings, clock: &Clock) -> Result<Parts, AssembleError> {
+    assemble_with(settings, clock, certificates::load(&settings.server, &settings.admin)?)
+}
+
+/// As [`assemble`], less the listeners' certificates, which need not be there yet: for what serves nobody.
+///
+/// # Errors
+/// [`AssembleError`]: the first thing that does not hold.
+pub fn assemble_unlistening(settings: &Settings, clock: &Clock) -> Result<Parts, AssembleError> {
+    assemble_with(settings, clock, certificates::Loaded::default())
+}
+
+fn assemble_with(
+    settings: &Settings,
+    clock: &Clock,
+    certificates: certificates::Loaded,
+) -> Result<Parts, AssembleError> {
     let policy = Policy::load(&sources(settings))?;
-    let certificates::Loaded { tls, issuer } = certificates::load(&settings.server, &settings.admin)?;
+    let certificates::Loaded { tls, issuer } = certificates;
     let authn = authn(settings, issuer, clock)?;
     let backends = settings
         .services

@@ -23,6 +23,13 @@ pub(super) struct Loaded {
     pub issuer: Option<CertificateIssuer>,
 }
 
+impl Default for Loaded {
+    /// Of no files: nothing listens with TLS, and no certificate proves anybody.
+    fn default() -> Self {
+        Self { tls: Listeners { front: None, admin: None, files: Hash::ZERO }, issuer: None }
+    }
+}
+
 /// Loads every certificate, key, authority and list of revocations that the listeners need. Reads files.
 ///
 /// # Errors

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::assemble::assemble;
+use super::assemble::assemble_unlistening;
 use super::{StartError, privileges};
 use crate::audit::checkpoint::{KeyError, Origin, OriginError, SigningKey};
 use crate::audit::journal::reconcile::ReconcileError;
@@ -133,7 +133,7 @@ pub fn missing(log: &settings::Log, key: &SigningKey) -> LogError {
 /// # Errors
 /// [`StartError`]; an origin that has been used stays so.
 pub fn create_log(settings: &Settings) -> Result<String, StartError> {
-    let epochs = assemble(settings, &Clock::system())?.epochs;
+    let epochs = assemble_unlistening(settings, &Clock::system())?.epochs;
     Ok(create(&settings.log, epochs)?)
 }
 
