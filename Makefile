@@ -11,7 +11,7 @@ ROCKSDB := $(ROCKSDB_DIR)/librocksdb.a
 export ROCKSDB_LIB_DIR := $(ROCKSDB_DIR)
 export ROCKSDB_STATIC := 1
 
-# What Debian must bring: a C++ compiler for RocksDB, libclang for its bindings.
+# What Debian must bring: a C++ compiler for RocksDB (the tests use its C side for faulty disks), libclang for bindings.
 APT_PACKAGES := g++ libclang1-14 libclang-common-14-dev
 
 .PHONY: help
@@ -26,6 +26,13 @@ demo: $(ROCKSDB) ## build, then show the main job end to end; serves until Ctrl-
 .PHONY: test
 test: $(ROCKSDB) ## run every test
 	cargo test --locked
+
+# For how long, and from which seed: make crash SECONDS=3600 SEED=7. ROUNDS, if given, bounds it as well.
+.PHONY: crash
+crash: SECONDS ?= 60
+crash: $(ROCKSDB) ## crash gates under load for SECONDS (60), over and over; nothing may be lost. SEED repeats a run
+	PORTCULLIS_CRASH_SECONDS=$(SECONDS) PORTCULLIS_CRASH_ROUNDS=$(ROUNDS) PORTCULLIS_CRASH_SEED=$(SEED) \
+		cargo test --locked --test it faults::crash:: -- --nocapture
 
 .PHONY: build
 build: $(ROCKSDB) ## make the release binary, target/release/portcullis

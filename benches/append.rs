@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use portcullis::access::attempt::{ReadRules, TrustedProxies};
 use portcullis::access::path::Tolerance;
+use portcullis::access::recording::Recording;
 use portcullis::access::route::{HostPattern, Preflights, Route, Routes};
 use portcullis::access::{Attempt, Connection, Decision, Identity, Reason};
 use portcullis::audit::checkpoint::{Origin, SigningKey};
@@ -67,7 +68,7 @@ fn journal(durability: Durability, waiting: usize, figures: &PrometheusHandle) -
     let options = RocksOptions { durability, ..RocksOptions::default() };
     let store: Arc<dyn Store> = Arc::new(RocksStore::create(dir.path(), &identity, options).unwrap());
     let epochs = Epochs { policy: Hash::of(b"policy"), config: Hash::of(b"config") };
-    let journal_options = JournalOptions { queue: 4096, timeout: Duration::from_secs(5) };
+    let journal_options = JournalOptions { queue: 4096, timeout: Duration::from_secs(5), denial_bytes: None };
     let (journal, writer) = Journal::open(Arc::clone(&store), key, clock, journal_options, epochs).unwrap();
 
     let calls = Rc::new(Calls::new());
@@ -158,7 +159,8 @@ impl Calls {
             tolerance: Tolerance::default(),
             preflights: Preflights::Off,
             certificates: Default::default(),
-            recording: Default::default(),
+            // What is measured is records.
+            recording: Recording { collapse: false, ..Recording::default() },
         }]);
         Self {
             head: request.body(()).unwrap().into_parts().0,

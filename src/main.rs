@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         Command::Keygen(args) => cli::keygen::run(&args),
         Command::Token(args) => cli::token::run(&args),
         Command::Audit(AuditCommand::Create(args)) => cli::audit::create::run(&args),
+        Command::Audit(AuditCommand::Mark(args)) => cli::audit::mark::run(&args),
         Command::Audit(AuditCommand::Verify(args)) => cli::audit::verify::run(&args),
         Command::Audit(AuditCommand::List(args)) => cli::audit::list::run(&args),
         Command::Audit(AuditCommand::Show(args)) => cli::audit::show::run(&args),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 /// How long each figure is measured: `BENCH_SECONDS`, 3 if not set.
+#[allow(dead_code, reason = "not every bench has rates")]
 pub(crate) fn measured_for() -> Duration {
     let seconds = std::env::var("BENCH_SECONDS").ok().and_then(|text| text.parse().ok());
     Duration::from_secs_f64(seconds.unwrap_or(3.0))

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Uri, Version, request};
 use ipnet::IpNet;
 
@@ -13,6 +13,7 @@ use super::decision::Reason;
 use super::host::Host;
 use super::malformed::Malformed;
 use super::path::{CanonicalPath, Reading};
+use super::recording::{Detail, Recording};
 use super::route::{Route, Routes};
 
 /// A call as it arrived: its canonical form or the reason it has none, and what the record says of it.
@@ -40,6 +41,37 @@ pub struct Attempt {
     pub user_agent: Option<HeaderValue>,
     /// Whether this is a CORS preflight: it asks as one, and carries neither credential nor body.
     pub preflight: bool,
+    /// What else the head says, where the service's records are to have it.
+    pub head: Option<Box<HeadDetail>>,
+}
+
+/// What a head says beside what it asks for; nothing of it is secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeadDetail {
+    /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
+    pub version: &'static str,
+    /// The names of its fields, in lower case, each once.
+    pub fields: Vec<HeaderName>,
+    /// `Content-Type`.
+    pub content_type: Option<HeaderValue>,
+    /// `Content-Length`.
+    pub content_length: Option<u64>,
+}
+
+impl HeadDetail {
+    fn read(head: &request::Parts) -> Self {
+        let length = head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        Self {
+            version: match head.version {
+                Version::HTTP_10 => "HTTP/1.0",
+                Version::HTTP_2 => "HTTP/2",
+                _ => "HTTP/1.1",
+            },
+            fields: head.headers.keys().cloned().collect(),
+            content_type: head.headers.get(header::CONTENT_TYPE).cloned(),
+            content_length: length.and_then(|length| length.parse().ok()),
+        }
+    }
 }
 
 /// The canonical form of a call: what is routed, decided, recorded and forwarded.
@@ -63,9 +95,11 @@ pub struct Refusal {
     /// The host it names, where that much was clear.
     pub host: Option<Host>,
     /// The service it would have reached, where that much was clear.
-    pub service: Option<Arc<str>>,
+    pub route: Option<Arc<Route>>,
     /// The target as it arrived, where it is no URI; empty where none could be made out.
     pub target: Option<Vec<u8>>,
+    /// The pattern of a path with a secret that the target may be of: then it is not shown.
+    pub redacted: Option<String>,
 }
 
 /// A call whose head has no reading at all: what could be made out of it.
@@ -201,7 +235,9 @@ impl Attempt {
         let access = match credential_fault {
             Some(fault) => Err(Refusal::new(Reason::Malformed(fault), None, None)),
             None => Access::read(head, connection, rules),
-        };
+        }
+        .map_err(|refusal| refusal.guarded(head.uri.path().as_bytes(), rules.routes));
+        let full = access.as_ref().is_ok_and(|access| access.route.recording.detail == Detail::Full);
         let wanted = access.as_ref().map_or(true, |access| access.route.certificates.need != Need::Off);
         Self {
             access,
@@ -215,18 +251,23 @@ impl Attempt {
             trace: TraceContext::read(&head.headers, fresh),
             user_agent: head.headers.get(header::USER_AGENT).cloned(),
             preflight: is_preflight(head),
+            head: full.then(|| Box::new(HeadDetail::read(head))),
         }
     }
 
     /// A call that was refused before its head could be read.
-    pub fn unreadable(unreadable: Unreadable, connection: &Connection, fresh: u128) -> Self {
+    pub fn unreadable(
+        unreadable: Unreadable,
+        connection: &Connection,
+        rules: &ReadRules<'_>,
+        fresh: u128,
+    ) -> Self {
         let Unreadable { fault, method, target } = unreadable;
         let none = HeaderMap::new();
         Self {
-            access: Err(Refusal {
-                target: Some(target),
-                ..Refusal::new(Reason::Malformed(fault), None, None)
-            }),
+            access: Err(Refusal::new(Reason::Malformed(fault), None, None)
+                .guarded(&target, rules.routes)
+                .of(target)),
             method,
             target: Uri::default(),
             host: None,
@@ -237,6 +278,7 @@ impl Attempt {
             trace: TraceContext::read(&none, fresh),
             user_agent: None,
             preflight: false,
+            head: None,
         }
     }
 
@@ -245,6 +287,11 @@ impl Attempt {
         let refusal = self.access.as_ref().err()?;
         let target = refusal.target.as_deref().unwrap_or(self.target.path().as_bytes());
         (!target.is_empty()).then_some(target)
+    }
+
+    /// What is shown in the place of a refused target that may have a secret.
+    pub fn redacted_target(&self) -> Option<&str> {
+        self.access.as_ref().err()?.redacted.as_deref()
     }
 
     /// The host: canonical, or as sent where it has no canonical form.
@@ -264,8 +311,28 @@ impl Attempt {
     pub fn service(&self) -> Option<&str> {
         match &self.access {
             Ok(access) => Some(&access.route.service),
-            Err(refusal) => refusal.service.as_deref(),
+            Err(refusal) => refusal.route.as_ref().map(|route| &*route.service),
         }
+    }
+
+    /// How the service's calls are recorded; `None` where it is not known which one it is.
+    pub fn recording(&self) -> Option<&Recording> {
+        match &self.access {
+            Ok(access) => Some(&access.route.recording),
+            Err(refusal) => refusal.route.as_ref().map(|route| &route.recording),
+        }
+    }
+
+    /// Whether the call only asks if its service is alive, as that service says.
+    pub fn is_health_check(&self) -> bool {
+        let Ok(access) = &self.access else { return false };
+        let agent = self.user_agent.as_ref().map(HeaderValue::as_bytes);
+        access
+            .route
+            .recording
+            .health_checks
+            .as_ref()
+            .is_some_and(|checks| checks.covers(self.client.ip, &access.method, access.path.as_str(), agent))
     }
 
     /// The names of the query's parameters, as sent, without their values.
@@ -280,8 +347,21 @@ impl Attempt {
 }
 
 impl Refusal {
-    const fn new(reason: Reason, host: Option<Host>, service: Option<Arc<str>>) -> Self {
-        Self { reason, host, service, target: None }
+    const fn new(reason: Reason, host: Option<Host>, route: Option<Arc<Route>>) -> Self {
+        Self { reason, host, route, target: None, redacted: None }
+    }
+
+    /// This refusal, of a target that is no URI.
+    fn of(self, target: Vec<u8>) -> Self {
+        Self { target: Some(target), ..self }
+    }
+
+    /// This refusal, its target not to be shown if it may have a secret: what has no canonical form may have been meant for
+    /// any service.
+    fn guarded(self, target: &[u8], routes: &Routes) -> Self {
+        let mut patterns = routes.iter().flat_map(|route| &route.recording.redact);
+        let redacted = patterns.find(|pattern| pattern.may_be(target)).map(ToString::to_string);
+        Self { redacted, ..self }
     }
 }
 
@@ -295,7 +375,7 @@ impl Access {
         }
         check_framing(head).map_err(malformed)?;
         let host = read_host(head, connection.tls.is_some()).map_err(malformed)?;
-        let refuse_on = |reason, service, host: &Host| refuse(reason, Some(host.clone()), service);
+        let refuse_on = |reason, route, host: &Host| refuse(reason, Some(host.clone()), route);
         let target_len = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
         if target_len > rules.target_bytes {
             return Err(refuse_on(Reason::Malformed(Malformed::TargetTooLong), None, &host));
@@ -307,11 +387,11 @@ impl Access {
             .find(host.name(), reading.for_routing())
             .ok_or_else(|| refuse_on(Reason::NoService, None, &host))?;
         if connection.is_misdirected(&host, route, rules.routes) {
-            return Err(refuse_on(Reason::Misdirected, Some(Arc::clone(&route.service)), &host));
+            return Err(refuse_on(Reason::Misdirected, Some(Arc::clone(route)), &host));
         }
         let path = reading
             .under(route.tolerance)
-            .map_err(|f| refuse_on(Reason::Malformed(f), Some(Arc::clone(&route.service)), &host))?;
+            .map_err(|f| refuse_on(Reason::Malformed(f), Some(Arc::clone(route)), &host))?;
         let path = match &route.rewrite {
             Some(to) => path.rewritten(&route.prefix, to),
             None => path,

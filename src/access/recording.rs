@@ -1,6 +1,9 @@
 //! How a service's calls are recorded: in what detail, with what left out. Every allow has a record of its own whatever
 //! stands here.
 
+use std::net::IpAddr;
+
+use http::Method;
 use ipnet::IpNet;
 
 /// What a service says of its records.
@@ -61,6 +64,38 @@ pub struct Redaction {
     pub open: bool,
 }
 
+impl Recording {
+    /// `path`, canonical, with `{}` in the place of each segment that is a secret; `None` if none is. No canonical path has
+    /// a brace of its own.
+    pub fn redacted(&self, path: &str) -> Option<String> {
+        if self.redact.is_empty() {
+            return None;
+        }
+        let segments: Vec<&str> = path.strip_prefix('/').unwrap_or(path).split('/').collect();
+        let secret = |at: usize| self.redact.iter().any(|pattern| pattern.hides(at, &segments));
+        let secrets: Vec<bool> = (0..segments.len()).map(secret).collect();
+        secrets.contains(&true).then(|| {
+            let shown =
+                segments.iter().zip(secrets).map(|(segment, secret)| if secret { "{}" } else { segment });
+            shown.fold(String::with_capacity(path.len()), |path, segment| path + "/" + segment)
+        })
+    }
+}
+
+impl HealthChecks {
+    /// Whether a call only asks whether the service is alive.
+    pub fn covers(&self, ip: IpAddr, method: &Method, path: &str, user_agent: Option<&[u8]>) -> bool {
+        let named = |name: &str| match name.strip_suffix('*') {
+            Some(beginning) => user_agent.is_some_and(|agent| agent.starts_with(beginning.as_bytes())),
+            None => user_agent == Some(name.as_bytes()),
+        };
+        matches!(*method, Method::GET | Method::HEAD)
+            && self.networks.iter().any(|network| network.contains(&ip.to_canonical()))
+            && self.paths.iter().any(|other| other == path)
+            && (self.user_agents.is_empty() || self.user_agents.iter().any(|name| named(name)))
+    }
+}
+
 impl Redaction {
     /// Reads a pattern: whole segments, at least one of them `{}`, and at the end perhaps `/**` for whatever follows.
     /// `None` if `text` is no such pattern.
@@ -77,6 +112,35 @@ impl Redaction {
             .collect::<Option<_>>()?;
         segments.contains(&None).then_some(Self { segments, open })
     }
+
+    /// Whether the path of these segments has a secret at this place. Case and a slash at the end make no difference: a
+    /// secret is one in a misspelt path, too.
+    fn hides(&self, at: usize, segments: &[&str]) -> bool {
+        let segments = match segments {
+            [rest @ .., ""] if !rest.is_empty() => rest,
+            all => all,
+        };
+        let long_enough = if self.open {
+            segments.len() >= self.segments.len()
+        } else {
+            segments.len() == self.segments.len()
+        };
+        let alike = |(pattern, segment): (&Option<String>, &&str)| {
+            pattern.as_deref().is_none_or(|literal| literal.eq_ignore_ascii_case(segment))
+        };
+        matches!(self.segments.get(at), Some(None))
+            && long_enough
+            && self.segments.iter().zip(segments).all(alike)
+    }
+
+    /// Whether a target without canonical form may be of this pattern: all that is no secret in it stands somewhere there.
+    pub fn may_be(&self, target: &[u8]) -> bool {
+        let readable = decoded(target);
+        self.segments.iter().flatten().all(|literal| {
+            let literal = decoded(literal.as_bytes());
+            literal.is_empty() || readable.windows(literal.len()).any(|window| window == literal)
+        })
+    }
 }
 
 impl std::fmt::Display for Redaction {
@@ -88,9 +152,94 @@ impl std::fmt::Display for Redaction {
     }
 }
 
+/// Percent-decoded as often as there is something to decode, in lower case: for looking, not for reading.
+fn decoded(text: &[u8]) -> Vec<u8> {
+    let mut text = text.to_ascii_lowercase();
+    for _ in 0..3 {
+        let mut out = Vec::with_capacity(text.len());
+        let mut rest = text.as_slice();
+        while let Some((&byte, after)) = rest.split_first() {
+            let pair = after.get(..2).and_then(|pair| std::str::from_utf8(pair).ok());
+            match pair.filter(|_| byte == b'%').and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
+                Some(value) => {
+                    out.push(value.to_ascii_lowercase());
+                    rest = after.get(2..).unwrap_or_default();
+                }
+                None => {
+                    out.push(byte);
+                    rest = after;
+                }
+            }
+        }
+        if out.len() == text.len() {
+            break;
+        }
+        text = out;
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn redacting(patterns: &[&str]) -> Recording {
+        let redact = patterns.iter().map(|pattern| Redaction::read(pattern).unwrap()).collect();
+        Recording { redact, ..Recording::default() }
+    }
+
+    #[test]
+    fn secret_segments_are_blotted_and_others_are_not() {
+        let recording = redacting(&["/invite/{}/accept", "/reset/{}", "/s/{}/**"]);
+        for (path, shown) in [
+            ("/invite/k3y/accept", Some("/invite/{}/accept")),
+            ("/invite/k3y/accept/", Some("/invite/{}/accept/")),
+            ("/Invite/k3y/ACCEPT", Some("/Invite/{}/ACCEPT")),
+            ("/invite/k3y/other", None),
+            ("/reset/k3y", Some("/reset/{}")),
+            ("/reset/k3y/x", None),
+            ("/s/k3y/a/b", Some("/s/{}/a/b")),
+            ("/s/k3y", Some("/s/{}")),
+            ("/s", None),
+            ("/", None),
+        ] {
+            assert_eq!(recording.redacted(path).as_deref(), shown, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_target_that_may_be_a_secrets_is_taken_for_one() {
+        let pattern = Redaction::read("/invite/{}/accept").unwrap();
+        for target in [
+            "/x/../invite/k3y/accept",
+            "/%69nvite/k3y//ACCEPT",
+            "/%2569nvite%2fk3y%2faccept",
+            "invite k accept",
+        ] {
+            assert!(pattern.may_be(target.as_bytes()), "{target}");
+        }
+        assert!(!pattern.may_be(b"/invite/k3y"));
+        assert!(Redaction::read("/{}").unwrap().may_be(b"anything"));
+    }
+
+    #[test]
+    fn a_health_check_is_told_by_all_it_is() {
+        let checks = HealthChecks {
+            networks: vec!["10.0.0.0/8".parse().unwrap()],
+            paths: vec!["/healthz".into()],
+            user_agents: vec!["kube-probe/*".into(), "check".into()],
+        };
+        let covers = |ip: &str, method: Method, path: &str, agent: Option<&str>| {
+            checks.covers(ip.parse().unwrap(), &method, path, agent.map(str::as_bytes))
+        };
+        assert!(covers("10.1.2.3", Method::GET, "/healthz", Some("kube-probe/1.31")));
+        assert!(covers("::ffff:10.1.2.3", Method::HEAD, "/healthz", Some("check")));
+        assert!(!covers("11.1.2.3", Method::GET, "/healthz", Some("check")));
+        assert!(!covers("10.1.2.3", Method::POST, "/healthz", Some("check")));
+        assert!(!covers("10.1.2.3", Method::GET, "/healthz/", Some("check")));
+        assert!(!covers("10.1.2.3", Method::GET, "/healthz", Some("checker")));
+        assert!(!covers("10.1.2.3", Method::GET, "/healthz", None));
+    }
 
     #[test]
     fn a_pattern_has_a_secret_segment_and_only_whole_ones() {

@@ -81,6 +81,11 @@ impl Routes {
         Self(routes.into_iter().map(Arc::new).collect())
     }
 
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.0.iter()
+    }
+
     /// The route for a host name and a path: the closest host wins, then the longest prefix. A path that the closest
     /// host has no prefix for is not given to a wider host, so that naming a host takes it over whole.
     pub fn find(&self, host: &str, path: &str) -> Option<&Arc<Route>> {

@@ -25,6 +25,9 @@ use axum::routing::get;
 
 use self::problem::Problem;
 use crate::audit::journal::Journal;
+use crate::audit::mark::keeper;
+use crate::audit::passes;
+use crate::audit::space::Space;
 use crate::audit::storage::Store;
 use crate::clock::{Clock, Timestamp};
 use crate::proxy::live::{Live, Refusals};
@@ -44,6 +47,12 @@ pub struct Views {
     pub started: Timestamp,
     /// The time.
     pub clock: Clock,
+    /// The room on the log's disk.
+    pub space: Space,
+    /// How the log's outside mark stands, if it has one.
+    pub mark: Option<Arc<keeper::Status>>,
+    /// How the log's verification stands.
+    pub verification: Arc<passes::Status>,
 }
 
 /// The API.

@@ -6,12 +6,12 @@ use axum::response::{IntoResponse, Response};
 
 use super::Views;
 use super::problem::Problem;
-use crate::audit::query::{self, Filter, Order, Page};
+use crate::audit::query::{self, Filter, HealthChecks, Order, Page};
 use crate::audit::record::Kind;
 use crate::audit::storage::StoreError;
 use crate::clock::Timestamp;
 
-/// `GET /v1/records?kind=&subject=&service=&decision=&reason=&from=&to=&path_prefix=&order=&limit=&cursor=`
+/// `GET /v1/records?kind=&subject=&service=&decision=&reason=&from=&to=&path_prefix=&health_checks=&order=&limit=&cursor=`
 pub(super) async fn list(State(views): State<Views>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let wanted = Wanted::read(query.as_deref().unwrap_or_default())?;
     let order = wanted.order;
@@ -109,6 +109,10 @@ impl Wanted {
                 "from" => filter.from = Some(time("from", &value)?),
                 "to" => filter.to = Some(time("to", &value)?),
                 "path_prefix" => filter.path_prefix = Some(value),
+                "health_checks" => {
+                    filter.health_checks = HealthChecks::parse(&value)
+                        .ok_or_else(|| wrong("health_checks", "exclude, include or only"))?;
+                }
                 "order" if value == "newest" => asked_order = Some(Order::NewestFirst),
                 "order" if value == "oldest" => asked_order = Some(Order::OldestFirst),
                 "order" => return Err(wrong("order", "newest or oldest")),
@@ -126,7 +130,7 @@ impl Wanted {
                     wanted.start = Some(start);
                 }
                 unknown => {
-                    let known = "kind, subject, service, decision, reason, from, to, path_prefix, order, limit, cursor";
+                    let known = "kind, subject, service, decision, reason, from, to, path_prefix, health_checks, order, limit, cursor";
                     let detail = format!("there is no parameter {unknown:?}; there are {known}");
                     return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
                 }

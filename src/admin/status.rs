@@ -3,10 +3,13 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::Views;
 use super::problem::Problem;
+use crate::audit::passes::Standing;
 use crate::proxy::live::Refusal;
 
 /// `GET /v1/policy`: the policy in force, when it was loaded, and the last refusal.
@@ -49,12 +52,39 @@ pub(super) async fn status(State(views): State<Views>) -> Result<Json<Value>, Pr
             "size": views.journal.size(),
             "waiting": views.journal.waiting(),
             "failed": views.journal.has_failed(),
+            "stopped": views.journal.is_stopped(),
         },
+        "disk": { "room": views.space.room().as_str(), "free_bytes": views.space.free() },
+        "mark": views.mark.as_ref().map(|mark| {
+            let standing = mark.standing();
+            json!({ "size": standing.size, "failed": standing.failed })
+        }),
+        "verification": verification(views.verification.standing()),
         "policy": { "epoch": live.epochs.policy.to_string(), "refused": views.refusals.policy.load().as_deref().map(refusal) },
         "config": { "epoch": live.epochs.config.to_string(), "refused": views.refusals.config.load().as_deref().map(refusal) },
         "certificates": { "refused": views.refusals.certificates.load().as_deref().map(refusal) },
         "issuers": keys,
     })))
+}
+
+fn verification(standing: Standing) -> Value {
+    json!({
+        "state": standing.stage.as_str(),
+        "at": standing.at,
+        "of": standing.of,
+        "passes": standing.passes,
+        "last_pass": standing.last_pass.map(|pass| json!({
+            "at": pass.at.to_string(),
+            "records": pass.records,
+            "root": STANDARD.encode(pass.root.0),
+        })),
+        "mismatch": standing.mismatch.map(|mismatch| json!({
+            "at": mismatch.at.to_string(),
+            "first_bad_index": mismatch.index,
+            "proven": mismatch.proven,
+            "fault": mismatch.what,
+        })),
+    })
 }
 
 fn refusal(refusal: &Refusal) -> Value {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use http::Uri;
-use tokio::sync::Semaphore;
 
 use crate::access::attempt::TrustedProxies;
 use crate::access::path::Tolerance;
+use crate::access::recording::Recording;
 use crate::access::route::{HostPattern, Preflights, Route, Routes};
 use crate::audit::record::Epochs;
 use crate::authn::{self, Authn, AuthnLimits, CertificateIssuer, SetupError};
@@ -21,6 +21,7 @@ use crate::proxy::forward::{Backend, Backends, Target};
 use crate::proxy::gate::Gate;
 use crate::proxy::headers::IdentityHeaders;
 use crate::proxy::live::{Limits, Listeners, Live};
+use crate::proxy::room::Room;
 use crate::proxy::upstream::{Upstream, UpstreamSet};
 
 use super::certificates;
@@ -115,7 +116,7 @@ fn assemble_with(
             roles: settings.identity.roles_header.clone(),
         },
         trusted: TrustedProxies::new(settings.server.trusted_proxies.clone()),
-        limits: limits(&settings.limits),
+        limits: limits(&settings.limits, settings.services.len()),
         authn: Arc::new(authn),
         tls,
         gate: Gate::new(Arc::new(policy), settings.policy.timeout),
@@ -212,10 +213,11 @@ fn authn_limits(identity: &settings::Identity) -> AuthnLimits {
     AuthnLimits { leeway: identity.leeway, remember: identity.remember, ..AuthnLimits::default() }
 }
 
-fn limits(limits: &settings::Limits) -> Limits {
+fn limits(limits: &settings::Limits, services: usize) -> Limits {
     Limits {
         connections: limits.connections,
-        in_flight: Arc::new(Semaphore::new(limits.in_flight)),
+        in_flight: Room::new(limits.in_flight, services),
+        admin_in_flight: Room::new(ADMIN_IN_FLIGHT, 1),
         target_bytes: limits.target_bytes,
         header_bytes: limits.header_bytes,
         headers: limits.headers,
@@ -283,7 +285,8 @@ fn admin_route() -> Route {
         tolerance: Tolerance::default(),
         preflights: Preflights::Off,
         certificates: Default::default(),
-        recording: Default::default(),
+        // Who watches the log is on the log, each time.
+        recording: Recording { collapse: false, ..Recording::default() },
     }
 }
 
@@ -300,5 +303,9 @@ fn admin_backend(router: Router) -> Backend {
 
 /// The admin API's service name.
 const ADMIN: &str = "admin";
+
+/// Calls to the admin API served at once. They have room of their own, so that those who look do not stand behind those
+/// they look at.
+const ADMIN_IN_FLIGHT: usize = 256;
 
 const ADMIN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);

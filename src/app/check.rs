@@ -2,7 +2,9 @@
 
 use super::assemble::{AssembleError, assemble};
 use super::log::{self, LogError};
+use crate::audit::checkpoint::Checkpoint;
 use crate::audit::journal::reconcile::reconcile;
+use crate::audit::mark::{self, MarkError, MarkFile};
 use crate::audit::rocks::{OpenError, RocksStore};
 use crate::clock::Clock;
 use crate::config::Settings;
@@ -59,12 +61,39 @@ impl Proof {
 }
 
 /// Looks at the log as it stands.
-fn check_log(settings: &Settings) -> Result<Vec<String>, LogError> {
+pub(super) fn check_log(settings: &Settings) -> Result<Vec<String>, LogError> {
     let key = log::signing_key(&settings.log)?;
+    // Before the log is opened, so that a gate that writes to both does not make the log look shorter.
+    let mark = log::mark_file(&settings.log)
+        .map(|file| Ok::<_, LogError>((file.open(&key.verifier())?, file)))
+        .transpose()?;
     let store = match RocksStore::open_read_only(&settings.log.dir) {
         Err(OpenError::Absent(_)) => return Err(log::missing(&settings.log, &key)),
         opened => opened?,
     };
     let size = reconcile(&store, &key)?.frontier.size();
-    Ok(vec![format!("log {}: {size} records, verifier key {}", settings.log.origin, key.verifier())])
+    let mut holding =
+        vec![format!("log {}: {size} records, verifier key {}", settings.log.origin, key.verifier())];
+    if let Some((mark, file)) = mark {
+        holding.extend(check_mark(&store, size, mark, &file)?);
+    }
+    Ok(holding)
+}
+
+/// Holds the log against its mark. A log of one record may not have one yet.
+fn check_mark(
+    store: &RocksStore,
+    size: u64,
+    mark: Option<Checkpoint>,
+    file: &MarkFile,
+) -> Result<Option<String>, MarkError> {
+    let path = file.path();
+    match mark {
+        Some(mark) => {
+            mark::hold(store, size, &mark, file)?;
+            Ok(Some(format!("mark {}: the log extends it, {} records", path.display(), mark.size())))
+        }
+        None if size > 1 => Err(MarkError::Absent { path: path.to_owned(), held: size }),
+        None => Ok(None),
+    }
 }

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::assemble::assemble_unlistening;
-use super::{StartError, privileges};
+use super::{StartError, disk, privileges};
 use crate::audit::checkpoint::{KeyError, Origin, OriginError, SigningKey};
-use crate::audit::journal::reconcile::ReconcileError;
+use crate::audit::hash::Hash;
+use crate::audit::journal::reconcile::{ReconcileError, reconcile};
 use crate::audit::journal::{Journal, JournalOptions, Unrecorded};
+use crate::audit::mark::{MarkError, MarkFile};
 use crate::audit::marker::{Marker, MarkerError};
 use crate::audit::record::{Epochs, Event};
 use crate::audit::rocks::{OpenError, RocksOptions, RocksStore};
@@ -49,9 +51,15 @@ pub enum LogError {
     /// The store cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The mark cannot be set.
+    /// The mark that the origin is used cannot be set.
     #[error(transparent)]
     Marker(#[from] MarkerError),
+    /// The log and its outside mark do not go together.
+    #[error(transparent)]
+    Mark(#[from] MarkError),
+    /// No mark is configured.
+    #[error("the config names no log.mark_file, so this log has no mark")]
+    NoMark,
     /// The log is gone, but it was there.
     #[error(
         "there is no log in {dir}, but {mark} says that origin {origin:?} has been used: its log was moved or lost. \
@@ -106,6 +114,7 @@ pub fn open(log: &settings::Log, key: &SigningKey) -> Result<Arc<dyn Store>, Log
             tracing::warn!(dir = %dir.display(), %error, "others may be able to read files of the log");
         }
     }
+    disk::make_way(log);
     let store = RocksStore::open(&log.dir, rocks_options(log))?;
     let identity = LogIdentity { origin: key.origin().to_string(), vkey: key.verifier().to_string() };
     let marker = Marker::of(&log.state_dir, &identity.origin);
@@ -145,10 +154,20 @@ fn create(log: &settings::Log, epochs: Epochs) -> Result<String, LogError> {
     if RocksStore::is_at(&log.dir) {
         return Err(OpenError::Present(log.dir.clone()).into());
     }
+    let mark = mark_file(log);
+    if let Some(mark) = &mark {
+        // What stands there is another log's, or an older one's of this name. And a place that cannot be written shows
+        // before the origin is used up.
+        let _lock = mark.lock()?;
+        if mark.open(&key.verifier())?.is_some() {
+            return Err(MarkError::Present { path: mark.path().to_owned() }.into());
+        }
+    }
+    let verifier = key.verifier();
     Marker::of(&log.state_dir, key.origin().as_str()).set(&identity, clock.now())?;
     let store = Arc::new(RocksStore::create(&log.dir, &identity, rocks_options(log))?);
-    let options = JournalOptions { queue: 1, timeout: log.timeout };
-    let (journal, writer) = Journal::open(store, key, clock, options, epochs)?;
+    let options = JournalOptions { queue: 1, timeout: log.timeout, denial_bytes: None };
+    let (journal, writer) = Journal::open(Arc::<RocksStore>::clone(&store), key, clock, options, epochs)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let created =
         Event::Created { version: env!("CARGO_PKG_VERSION"), origin: &identity.origin, vkey: &identity.vkey };
@@ -157,7 +176,52 @@ fn create(log: &settings::Log, epochs: Epochs) -> Result<String, LogError> {
     // A writer that panicked has told whoever waited for it.
     let _ = writer.join();
     recorded?;
+    if let Some(mark) = mark {
+        mark.make(&verifier, &*store, &journal.checkpoint())?;
+    }
     Ok(identity.vkey)
+}
+
+/// A mark that was made.
+#[derive(Clone, Copy, Debug)]
+pub struct MarkMade {
+    /// How many records it covers.
+    pub size: u64,
+    /// The root over them.
+    pub root: Hash,
+    /// How many the mark covered that was there before.
+    pub before: Option<u64>,
+}
+
+/// Makes the configured log's mark from the log as it stands, or brings up one that the log extends.
+///
+/// # Errors
+/// [`LogError::NoMark`]; [`LogError::Mark`] if the log does not go together with a mark that is there, or a gate keeps
+/// it; [`LogError::Reconcile`] if the log's end does not hold.
+pub fn make_mark(log: &settings::Log) -> Result<MarkMade, LogError> {
+    let mark = mark_file(log).ok_or(LogError::NoMark)?;
+    let key = signing_key(log)?;
+    let store = match RocksStore::open_read_only(&log.dir) {
+        Err(OpenError::Absent(_)) => return Err(missing(log, &key)),
+        opened => opened?,
+    };
+    let state = reconcile(&store, &key)?;
+    let note = state.checkpoint.unwrap_or_default();
+    let before = mark.make(&key.verifier(), &store, &note)?;
+    Ok(MarkMade { size: state.frontier.size(), root: state.frontier.root(), before })
+}
+
+/// Where the log's outside mark is, if it has one.
+pub fn mark_file(log: &settings::Log) -> Option<MarkFile> {
+    log.mark_file.as_deref().map(MarkFile::at)
+}
+
+/// How many records the log in `store` holds, if its end is as its last commit left it.
+///
+/// # Errors
+/// [`ReconcileError`].
+pub fn held(store: &dyn Store, key: &SigningKey) -> Result<u64, ReconcileError> {
+    Ok(reconcile(store, key)?.frontier.size())
 }
 
 fn rocks_options(log: &settings::Log) -> RocksOptions {

@@ -4,18 +4,35 @@
 //! |---|---|
 //! | this one | [`start`], [`serve`], [`Running`] |
 //! | [`mod@assemble`] | settings to the objects that serve |
+//! | `disk` | room on the log's disk |
 //! | [`log`] | creating and opening the configured log |
 //! | [`reload`] | a new policy or config while serving |
 //! | `certificates` | the listeners' certificates and those of callers, loaded and loaded anew |
 //! | `privileges` | what the process gives up |
+//! | [`sockets`] | what is listened on: bound here, or given by another |
+//! | `accepting` | who accepts on them |
+//! | [`claim`], `entry` | one process for an origin; how it gets there |
+//! | [`handover`] | a new process takes the place of a running one |
+//! | `notify` | what systemd is told |
+//! | `watch_clock` | what is told of the machine's clock |
+//! | `watch` | what watches over the log: its outside mark, its verification |
 //! | [`mod@check`] | everything proved, nothing started |
 
+mod accepting;
 pub mod assemble;
 mod certificates;
 pub mod check;
+pub mod claim;
+mod disk;
+mod entry;
+pub mod handover;
 pub mod log;
+mod notify;
 mod privileges;
 pub mod reload;
+pub mod sockets;
+mod watch;
+mod watch_clock;
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
@@ -33,23 +50,31 @@ use tokio::task::LocalSet;
 pub use self::check::{CheckError, Proof, check};
 pub use self::log::create_log;
 
+use self::accepting::{Accepting, AtWork};
 use self::assemble::{AssembleError, assemble};
+use self::claim::{Claim, ClaimError};
+use self::entry::Entry;
+use self::handover::give::{Threshold, Visitor};
+use self::handover::order::Place;
+use self::handover::take::{Successor, TakeOverError};
 use self::log::LogError;
 use self::reload::Reloader;
+use self::sockets::{SocketError, Sockets};
+use self::watch::{Served, Watch};
 use crate::admin::Views;
 use crate::audit::journal::reconcile::ReconcileError;
 use crate::audit::journal::{Journal, JournalOptions, Unrecorded};
+use crate::audit::lent::LentStore;
 use crate::audit::record::Event;
+use crate::audit::space::Space;
 use crate::audit::storage::Store;
 use crate::clock::Clock;
-use crate::config::settings::{Format, Logging};
+use crate::config::settings::{self, Format, Logging};
 use crate::config::{ConfigErrors, Environment, Settings};
-use crate::proxy::Face;
 use crate::proxy::live::{Live, Refusals};
-use crate::server::drain::Drain;
+use crate::server::drain::{Drain, Phase};
 use crate::server::faults::Faults;
-use crate::server::health::{self, Health};
-use crate::server::listen::{BindError, Listener, bind};
+use crate::server::health::Health;
 use crate::server::worker::{Worker, WorkerParts};
 
 /// Why the gate did not start, or did not end well.
@@ -69,7 +94,13 @@ pub enum StartError {
     Reconcile(#[from] ReconcileError),
     /// An address cannot be listened on.
     #[error(transparent)]
-    Bind(#[from] BindError),
+    Socket(#[from] SocketError),
+    /// Another process serves this origin.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// The gate that serves this origin was not replaced.
+    #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
     /// The first record could not be written.
     #[error("the log did not take the gate's own record: {0}")]
     Unrecorded(#[from] Unrecorded),
@@ -128,7 +159,8 @@ pub fn start(settings: Settings, store: Option<Arc<dyn Store>>) -> Result<Runnin
             let until = async {
                 let _ = stopped.await;
             };
-            control(settings, None, store, told, |_| until)
+            let source = Source { config_path: None, store, take_over: false };
+            control(settings, source, told, |_| until)
         })
         .map_err(|source| StartError::Io { what: "the control thread", source })?;
     match started.recv() {
@@ -141,11 +173,11 @@ pub fn start(settings: Settings, store: Option<Arc<dyn Store>>) -> Result<Runnin
 }
 
 /// Serves by the config at `path` until SIGTERM or SIGINT; SIGHUP reloads. Once ready, the addresses listened on are
-/// written to `ready_file` as JSON.
+/// written to `ready_file` as JSON. With `take_over` a gate that serves the same log is replaced, without a failed call.
 ///
 /// # Errors
 /// [`StartError`].
-pub fn serve(path: &Path, ready_file: Option<PathBuf>) -> Result<(), StartError> {
+pub fn serve(path: &Path, ready_file: Option<PathBuf>, take_over: bool) -> Result<(), StartError> {
     let settings = Settings::load(path, &Environment::of_process())?;
     log_to_stderr(settings.logging);
     privileges::keep_memory_private();
@@ -155,14 +187,22 @@ pub fn serve(path: &Path, ready_file: Option<PathBuf>) -> Result<(), StartError>
         }
         None => Ok(()),
     };
-    control(settings, Some(path.to_owned()), None, told, until_signalled)
+    let source = Source { config_path: Some(path.to_owned()), store: None, take_over };
+    control(settings, source, told, until_signalled)
+}
+
+/// What a gate begins with, besides its settings.
+struct Source {
+    config_path: Option<PathBuf>,
+    /// Stands in for the configured log.
+    store: Option<Arc<dyn Store>>,
+    take_over: bool,
 }
 
 /// The gate's life on the control thread: everything but serving connections happens here.
 fn control<U: Future<Output = ()>>(
     settings: Settings,
-    config_path: Option<PathBuf>,
-    store: Option<Arc<dyn Store>>,
+    source: Source,
     ready: impl FnOnce(&Addresses) -> Result<(), StartError>,
     until: impl FnOnce(Reloader) -> U,
 ) -> Result<(), StartError> {
@@ -170,90 +210,146 @@ fn control<U: Future<Output = ()>>(
         .enable_all()
         .build()
         .map_err(|source| StartError::Io { what: "the control runtime", source })?;
-    let done = LocalSet::new().block_on(&runtime, run(settings, config_path, store, ready, until));
+    let done = LocalSet::new().block_on(&runtime, run(settings, source, ready, until));
     runtime.shutdown_timeout(Duration::from_secs(1));
     done
 }
 
 async fn run<U: Future<Output = ()>>(
     settings: Settings,
-    config_path: Option<PathBuf>,
-    store: Option<Arc<dyn Store>>,
+    source: Source,
     ready: impl FnOnce(&Addresses) -> Result<(), StartError>,
     until: impl FnOnce(Reloader) -> U,
 ) -> Result<(), StartError> {
+    privileges::keep_files_private();
     let clock = Clock::system();
     let metrics = install_metrics();
     let parts = assemble(&settings, &clock)?;
     // Addresses are taken before the log is: a gate that cannot listen leaves no trace in it.
-    let front = settings.server.listen.iter().map(|a| bind(*a)).collect::<Result<Vec<_>, _>>()?;
-    let admin = bind(settings.admin.listen)?;
-    let health_socket = bind(settings.health.listen)?;
+    let Entry { claim, sockets, mut successor, activated } = Entry::new(&settings, source.take_over)?;
 
     let key = log::signing_key(&settings.log)?;
-    let store = match store {
+    // All is proved: from here on the gate before this one, if there is one, lets go.
+    if let Some(successor) = &mut successor {
+        successor.release()?;
+    }
+    let lends = source.store.is_none();
+    let store = match source.store {
         Some(store) => store,
         None => log::open(&settings.log, &key)?,
     };
-    let options = JournalOptions { queue: settings.log.queue, timeout: settings.log.timeout };
+    let lent = Arc::new(LentStore::new(store));
+    let store: Arc<dyn Store> = Arc::clone(&lent) as _;
+    let watch = Watch::take_up(&settings.log, &key, &*store)?;
+    let options = JournalOptions {
+        queue: settings.log.queue,
+        timeout: settings.log.timeout,
+        denial_bytes: settings.limits.denial_bytes,
+    };
     let epochs = parts.epochs;
     let (journal, writer) = Journal::open(Arc::clone(&store), key, clock.clone(), options, epochs)?;
     journal.event(epochs, &Event::Started { version: env!("CARGO_PKG_VERSION") }).await?;
 
-    let refusals = Arc::new(Refusals::default());
+    let (refusals, space) = (Arc::new(Refusals::default()), Space::default());
     let live = Arc::new_cyclic(|live| {
         let views = Views {
             store: Arc::clone(&store),
             journal: journal.clone(),
             live: live.clone(),
             refusals: Arc::clone(&refusals),
+            space: space.clone(),
             started: clock.now(),
             clock: clock.clone(),
+            mark: watch.mark.clone(),
+            verification: Arc::clone(&watch.verification),
         };
         ArcSwap::from_pointee(parts.into_live(crate::admin::router(views)))
     });
+    let room = disk::watch(&settings.log, &journal, &live, &space)
+        .map_err(|source| StartError::Io { what: "the log's disk, or the reserve on it", source })?;
+    let (mark, verification) = (watch.mark.clone(), Arc::clone(&watch.verification));
+    let served = Served { store: &store, journal: &journal, live: &live, clock: &clock };
+    let watching = watch.begin(&served, settings.verify)?;
     let drain = Drain::default();
     let faults = Faults::new(clock.clone());
     let (workers, threads) = start_workers(settings.server.workers, &live, &journal, (&drain, &faults))?;
     let summing = faults.clone().keep_sums(journal.clone(), Arc::clone(&live));
     tokio::task::spawn_local(summing);
+    tokio::task::spawn_local(journal.clone().keep_counts());
 
-    let addresses = Addresses::of(&front, &admin, &health_socket)
+    let addresses = Addresses::of(&sockets)
         .map_err(|source| StartError::Io { what: "the listeners' addresses", source })?;
-    for socket in front {
-        let listener = Listener::new(socket, Face::Front);
-        tokio::task::spawn_local(listener.accept(
-            workers.clone(),
-            Arc::clone(&live),
-            (drain.clone(), faults.clone()),
-        ));
-    }
-    let listener = Listener::new(admin, Face::Admin);
-    tokio::task::spawn_local(listener.accept(workers, Arc::clone(&live), (drain.clone(), faults.clone())));
+    tokio::task::spawn_local(watch_clock::watch_clock(clock.clone(), journal.clone()));
     let health = Health {
         journal: journal.clone(),
         live: Arc::clone(&live),
         refusals: Arc::clone(&refusals),
         drain: drain.clone(),
+        space: space.clone(),
+        mark,
+        verification,
         metrics,
     };
-    tokio::spawn(async move { axum::serve(health_socket, health::router(health)).await });
+    let mut accepting = Accepting {
+        sockets,
+        workers,
+        live: Arc::clone(&live),
+        drain: drain.clone(),
+        faults: faults.clone(),
+        health,
+        at_work: AtWork::default(),
+    };
+    accepting.begin().map_err(|source| StartError::Io { what: "a listener", source })?;
     let drain_timeout = settings.server.drain_timeout;
+    let (log, verify) = (settings.log.clone(), settings.verify);
     let reloader = Reloader::start(
         Arc::clone(&live),
         refusals,
         journal.clone(),
-        clock,
-        (settings, config_path),
+        clock.clone(),
+        (settings, source.config_path),
         drain.clone(),
     );
 
     addresses.tell();
     ready(&addresses)?;
-    until(reloader).await;
+    let threshold = serving(successor, &claim, &log, lends);
+    let writer = Some(writer);
+    let watching = Some(watching);
+    let mut place = Place {
+        log,
+        verify,
+        clock,
+        accepting,
+        claim,
+        journal: journal.clone(),
+        store: lent,
+        writer,
+        watching,
+        room: Some(room),
+        space,
+    };
+    let mut until = std::pin::pin!(until(reloader));
+    let handed_over = loop {
+        tokio::select! {
+            () = &mut until => break false,
+            visitor = visited(threshold.as_ref()) => if place.give_to(visitor).await? { break true },
+        }
+    };
+    // The claim goes with the process, not before.
+    let Place { accepting, writer, watching, room, store: lent, claim: _claim, .. } = place;
 
+    if activated && !handed_over {
+        notify::notify("STOPPING=1");
+        // Connections wait in sockets that others keep; those that are here are let go with a last call each.
+        drain.enter(Phase::Holding);
+        drain.settled(LETTING_GO).await;
+    }
     tracing::info!("draining: no new calls are decided");
     drain.begin();
+    // Health is told of until the end; who else would connect is refused, unless another process accepts.
+    let Accepting { workers, sockets, at_work: _health, .. } = accepting;
+    drop((workers, sockets));
     let left = drain.finished(drain_timeout).await;
     if left > 0 {
         tracing::warn!(
@@ -261,12 +357,27 @@ async fn run<U: Future<Output = ()>>(
             "closed with calls in flight: their outcomes follow at the next start"
         );
     }
+    if handed_over {
+        return Ok(());
+    }
+    if let Some(threshold) = threshold {
+        threshold.remove();
+    }
     let last = live.load_full();
     let last_words = async {
         faults.record(&journal, &last).await;
+        journal.write_counts().await;
         let stopped = journal.event(last.epochs, &Event::Stopped).await;
         journal.close();
-        let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+        if let Some(writer) = writer {
+            let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+        }
+        if let Some(watching) = watching {
+            watching.end().await;
+        }
+        drop(room);
+        // Whoever still looks at it, its files are closed before the process ends.
+        let _ = tokio::task::spawn_blocking(move || lent.recall()).await;
         stopped
     };
     // A disk that stands still must not keep the gate from ending; the next start reconciles.
@@ -276,6 +387,40 @@ async fn run<U: Future<Output = ()>>(
     }
     tracing::info!("the log is closed");
     Ok(stopped.map(drop)?)
+}
+
+/// Tells who waits that this gate serves, and opens the place where a successor can ask for its own.
+fn serving(
+    successor: Option<Successor>,
+    claim: &Claim,
+    log: &settings::Log,
+    lends: bool,
+) -> Option<Threshold> {
+    let took_over = successor.is_some();
+    if let Some(successor) = successor {
+        successor.serving();
+        if let Err(error) = claim.sign() {
+            tracing::warn!(%error, "the claim does not name this process");
+        }
+    }
+    let main = if took_over { format!("\nMAINPID={}", std::process::id()) } else { String::new() };
+    notify::notify(&format!("READY=1{main}"));
+    // A store of the embedder's own is not this gate's to give away.
+    lends.then(|| Threshold::open(&log.state_dir, &log.origin))?.map_or_else(
+        |error| {
+            tracing::error!(%error, "this gate cannot be replaced while it serves (serve --take-over)");
+            None
+        },
+        Some,
+    )
+}
+
+/// The next process that wants this one's place.
+async fn visited(threshold: Option<&Threshold>) -> Visitor {
+    match threshold {
+        Some(threshold) => threshold.next().await,
+        None => std::future::pending().await,
+    }
 }
 
 fn start_workers(
@@ -329,15 +474,13 @@ struct Addresses {
 }
 
 impl Addresses {
-    fn of(
-        front: &[tokio::net::TcpListener],
-        admin: &tokio::net::TcpListener,
-        health: &tokio::net::TcpListener,
-    ) -> std::io::Result<Self> {
+    fn of(sockets: &Sockets) -> std::io::Result<Self> {
+        let all = |place| sockets.of(place).map(std::net::TcpListener::local_addr).collect::<Vec<_>>();
+        let one = |place| all(place).pop().unwrap_or_else(|| Err(std::io::ErrorKind::NotFound.into()));
         Ok(Self {
-            front: front.iter().map(|socket| socket.local_addr()).collect::<Result<_, _>>()?,
-            admin: admin.local_addr()?,
-            health: health.local_addr()?,
+            front: all(sockets::Place::Front).into_iter().collect::<Result<_, _>>()?,
+            admin: one(sockets::Place::Admin)?,
+            health: one(sockets::Place::Health)?,
         })
     }
 
@@ -376,6 +519,9 @@ fn log_to_stderr(logging: Logging) {
     };
 }
 
+/// How long a gate whose sockets outlive it lets its connections go before it drains.
+const LETTING_GO: Duration = Duration::from_secs(2);
+
 /// How long the log's last records may take.
 const LAST_WORDS: Duration = Duration::from_secs(30);
 
@@ -397,7 +543,18 @@ fn install_metrics() -> Option<PrometheusHandle> {
 
 /// Figures that alarms watch are there from the start: a rate over one that appears with its first event misses that.
 fn begin_at_zero() {
-    metrics::gauge!("portcullis_log_failed").set(0.0);
+    watch_clock::begin_at_zero();
+    for gauge in [
+        "portcullis_disk_full",
+        "portcullis_disk_low",
+        "portcullis_log_failed",
+        "portcullis_log_stopped",
+        "portcullis_mark_failed",
+    ] {
+        metrics::gauge!(gauge).set(0.0);
+    }
+    metrics::gauge!("portcullis_verify_mismatch").set(0.0);
+    metrics::counter!("portcullis_verify_passes_total").absolute(0);
     for result in ["loaded", "refused"] {
         metrics::counter!("portcullis_policy_loads_total", "result" => result).absolute(0);
         metrics::counter!("portcullis_config_loads_total", "result" => result).absolute(0);

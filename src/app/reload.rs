@@ -236,6 +236,7 @@ impl Reloader {
         });
         let new = parts.into_live(admin.unwrap_or_default());
         new.authn.adopt_keys(&old.authn);
+        self.0.journal.bound_denials(settings.limits.denial_bytes);
         *current = Current { settings, _refreshing: keep_keys_fresh(&new) };
         self.0.live.store(Arc::new(new));
         Ok(epochs)

@@ -8,8 +8,12 @@
 //! | 2 | [`checkpoint`] | the signed statement of origin, size and root; its keys |
 //! | 2 | [`verify`] | reads a log from its first record and names the first that does not hold |
 //! | 3 | [`storage`], [`rocks`] | what the log asks of a store; the store in RocksDB |
+//! | 3 | [`lent`] | a store that can be called back from all who hold it |
 //! | 3 | [`marker`] | the mark, outside the log, that an origin has been used |
+//! | 3 | [`mark`] | the log's latest checkpoint, kept outside it |
+//! | 3 | [`passes`] | the whole log verified while it is in use, pass after pass |
 //! | 3 | [`journal`] | decisions go in, permits and denials come out |
+//! | 3 | [`space`] | room on the log's disk: watched, and held back |
 //! | 3 | [`query`] | questions to the log |
 //!
 //! On floor 2, `verify` stands on the other three, and they know only `hash`. On floor 3, all stand on `storage`.
@@ -22,10 +26,17 @@
 pub mod checkpoint;
 pub mod hash;
 pub mod journal;
+pub mod lent;
+pub mod mark;
 pub mod marker;
 pub mod merkle;
+
+pub mod passes;
 pub mod query;
 pub mod record;
 pub mod rocks;
+pub mod space;
 pub mod storage;
+#[cfg(test)]
+mod testing;
 pub mod verify;

@@ -23,8 +23,44 @@ pub struct Filter {
     pub from: Option<Timestamp>,
     /// Before this.
     pub to: Option<Timestamp>,
-    /// What the canonical path begins with.
+    /// What the canonical path, as it is shown, begins with.
     pub path_prefix: Option<String>,
+    /// Whether calls that only ask if a service is alive are wanted, and their outcomes.
+    pub health_checks: HealthChecks,
+}
+
+/// What becomes of calls that only ask if a service is alive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HealthChecks {
+    /// They are left out.
+    #[default]
+    Exclude,
+    /// They are there like any other.
+    Include,
+    /// Nothing else is.
+    Only,
+}
+
+impl HealthChecks {
+    /// What this word says: `exclude`, `include` or `only`.
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "exclude" => Some(Self::Exclude),
+            "include" => Some(Self::Include),
+            "only" => Some(Self::Only),
+            _ => None,
+        }
+    }
+
+    fn wants(self, record: &Record<'_>) -> bool {
+        let tagged =
+            [&["request", "tag"][..], &["tag"]].iter().any(|path| record.text(path) == Some("health_check"));
+        match self {
+            Self::Exclude => !tagged,
+            Self::Include => true,
+            Self::Only => tagged,
+        }
+    }
 }
 
 /// Which end of the log comes first.
@@ -113,8 +149,11 @@ impl Filter {
             && is(&self.decision, &["decision"])
             && is(&self.reason, &["reason"])
             && self.path_prefix.as_deref().is_none_or(|prefix| {
-                record.text(&["request", "path"]).is_some_and(|path| path.starts_with(prefix))
+                let path = record.text(&["request", "path"]);
+                let shown = path.or_else(|| record.text(&["request", "path", "redacted"]));
+                shown.is_some_and(|path| path.starts_with(prefix))
             })
+            && self.health_checks.wants(&record)
             && self.subject.as_deref().is_none_or(|subject| has_principal(&record, subject));
         if wanted { Judgement::Wanted } else { Judgement::Unwanted }
     }

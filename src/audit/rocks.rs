@@ -12,6 +12,7 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
@@ -26,6 +27,8 @@ use super::storage::{Batch, Durability, LogIdentity, Store, StoreError, Visit, W
 pub struct RocksStore {
     db: DB,
     write: WriteOptions,
+    /// Whether a commit has failed.
+    failed: AtomicBool,
     // The working directory RocksDB wants of a secondary; removed with it.
     _scratch: Option<Scratch>,
 }
@@ -57,8 +60,25 @@ pub enum OpenError {
     #[error("{0} holds a log already; a log is created once and never over another")]
     Present(PathBuf),
     /// Another process has it open.
-    #[error("the log in {path} is in use by another process: one log has one writer ({source})")]
+    #[error(
+        "the log in {path} is in use by another process{}: one log has one writer, and each replica an origin and a log \
+         of its own ({source})",
+        .pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+    )]
     Locked {
+        /// The log's directory.
+        path: PathBuf,
+        /// The process that has it, if that can be seen from here.
+        pid: Option<i32>,
+        /// RocksDB's word.
+        source: rocksdb::Error,
+    },
+    /// Its disk has no room for what opening it takes.
+    #[error(
+        "the log in {path} cannot be opened, since its disk is full: make room there, as much as log.memory.write_buffer \
+         and better log.disk.low, without touching the log's own files, and start again; nothing is lost ({source})"
+    )]
+    NoRoom {
         /// The log's directory.
         path: PathBuf,
         /// RocksDB's word.
@@ -80,6 +100,12 @@ pub enum OpenError {
         /// RocksDB's word.
         source: rocksdb::Error,
     },
+    /// The directory has no write-ahead log, which RocksDB keeps one of at all times and would not miss.
+    #[error(
+        "the write-ahead log (*.log) in {0} is missing, and with it the log's last records: bring the file back, or \
+         restore the directory whole"
+    )]
+    NoWriteAhead(PathBuf),
     /// A layout this version does not know.
     #[error("the log in {path} has format {found:?}; this version reads format \"1\"")]
     Format {
@@ -111,7 +137,7 @@ impl RocksStore {
         batch.put_cf(meta, ORIGIN_KEY, &identity.origin);
         batch.put_cf(meta, VKEY_KEY, &identity.vkey);
         db.write_opt(batch, &write_options(Durability::Fsync)).map_err(engine)?;
-        Ok(Self { db, write: write_options(options.durability), _scratch: None })
+        Ok(Self::over(db, options.durability, None))
     }
 
     /// Opens the log in `dir` for writing. RocksDB's lock keeps any other process from doing the same.
@@ -119,21 +145,24 @@ impl RocksStore {
     /// # Errors
     /// [`OpenError::Absent`], [`OpenError::Locked`], [`OpenError::Format`], or what the disk or RocksDB says.
     pub fn open(dir: &Path, options: RocksOptions) -> Result<Self, OpenError> {
-        if !Self::is_at(dir) {
-            return Err(OpenError::Absent(dir.to_owned()));
-        }
-        let db = DB::open_cf_descriptors(&database_options(options), dir, families(options)).map_err(
-            |source| {
-                let path = dir.to_owned();
-                // RocksDB has no code of its own for a held lock; it says so in an IO error.
-                if source.to_string().contains("lock") {
-                    OpenError::Locked { path, source }
-                } else {
-                    OpenError::Engine { path, source }
-                }
-            },
-        )?;
-        Self { db, write: write_options(options.durability), _scratch: None }.checked(dir)
+        present(dir)?;
+        let mut database = database_options(options);
+        // Not of a secondary's: RocksDB does not support it there.
+        database.set_track_and_verify_wals_in_manifest(true);
+        let db = DB::open_cf_descriptors(&database, dir, families(options)).map_err(|source| {
+            let path = dir.to_owned();
+            // RocksDB has no code of its own for a held lock or a full disk; it says so in an IO error.
+            let text = source.to_string();
+            if text.contains("No space left") {
+                OpenError::NoRoom { path, source }
+            } else if is_locked(source.kind(), &text) {
+                let here = text.contains("current process");
+                OpenError::Locked { pid: if here { None } else { holder(&path) }, path, source }
+            } else {
+                OpenError::Engine { path, source }
+            }
+        })?;
+        Self::over(db, options.durability, None).checked(dir)
     }
 
     /// Opens the log in `dir` for reading, whether or not a gate is writing to it, as of this moment.
@@ -141,9 +170,7 @@ impl RocksStore {
     /// # Errors
     /// As [`RocksStore::open`], less the lock.
     pub fn open_read_only(dir: &Path) -> Result<Self, OpenError> {
-        if !Self::is_at(dir) {
-            return Err(OpenError::Absent(dir.to_owned()));
-        }
+        present(dir)?;
         let options = RocksOptions::default();
         let mut database = database_options(options);
         // A secondary must keep every file open, since the primary may delete one at any time.
@@ -151,12 +178,16 @@ impl RocksStore {
         let scratch = Scratch::new().map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
         let db = DB::open_cf_descriptors_as_secondary(&database, dir, &scratch.0, families(options))
             .map_err(|source| OpenError::Engine { path: dir.to_owned(), source })?;
-        Self { db, write: write_options(Durability::Fsync), _scratch: Some(scratch) }.checked(dir)
+        Self::over(db, Durability::Fsync, Some(scratch)).checked(dir)
     }
 
     /// Whether `dir` holds a log.
     pub fn is_at(dir: &Path) -> bool {
         dir.join("CURRENT").exists()
+    }
+
+    fn over(db: DB, durability: Durability, scratch: Option<Scratch>) -> Self {
+        Self { db, write: write_options(durability), failed: AtomicBool::new(false), _scratch: scratch }
     }
 
     fn checked(self, dir: &Path) -> Result<Self, OpenError> {
@@ -179,7 +210,14 @@ impl RocksStore {
 }
 
 impl Store for RocksStore {
+    /// After an error nothing is written any more, whatever RocksDB would take. On a full disk it would: it keeps looking
+    /// for room from a thread of its own, and when there is some, it writes out what it has in memory, begins another
+    /// write-ahead log and takes writes again, leaving the batch that failed behind. That makes no difference to who
+    /// opens the log next, since it may find that batch or not either way; to a writer that went on it would.
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        if self.failed.load(Ordering::Acquire) {
+            return Err(StoreError::Failed);
+        }
         let mut write = WriteBatch::default();
         let (records, nodes, open) = (self.family(RECORDS)?, self.family(NODES)?, self.family(OPEN)?);
         for (index, bytes) in batch.records() {
@@ -202,7 +240,11 @@ impl Store for RocksStore {
         if let Some(size) = batch.keep {
             write.put_cf(self.family(CHECKPOINTS)?, size.to_be_bytes(), &batch.checkpoint);
         }
-        Ok(self.db.write_opt(write, &self.write)?)
+        // That a compaction finds no room is no error here: RocksDB tries it again later, and takes writes meanwhile.
+        self.db.write_opt(write, &self.write).map_err(|error| {
+            self.failed.store(true, Ordering::Release);
+            error.into()
+        })
     }
 
     fn identity(&self) -> Result<LogIdentity, StoreError> {
@@ -250,8 +292,14 @@ impl Store for RocksStore {
     }
 
     fn kept_checkpoints(&self) -> Result<Vec<(u64, String)>, StoreError> {
+        self.kept_checkpoints_from(0, usize::MAX)
+    }
+
+    fn kept_checkpoints_from(&self, from: u64, most: usize) -> Result<Vec<(u64, String)>, StoreError> {
+        let start = from.to_be_bytes();
         self.db
-            .iterator_cf(self.family(CHECKPOINTS)?, IteratorMode::Start)
+            .iterator_cf(self.family(CHECKPOINTS)?, IteratorMode::From(&start, Direction::Forward))
+            .take(most)
             .map(|entry| {
                 let (key, note) = entry?;
                 let note =
@@ -336,6 +384,41 @@ fn families(options: RocksOptions) -> Vec<ColumnFamilyDescriptor> {
     ]
 }
 
+/// Whether an error of RocksDB says that another has the lock. It has no code of its own for that; it is an IO error
+/// whose text begins so (`LockFile` in its `env/fs_posix.cc`). Other texts that speak of locks and blocks are not this.
+fn is_locked(kind: rocksdb::ErrorKind, text: &str) -> bool {
+    let by_another = text.starts_with("IO error: While lock file: ")
+        && ["Resource temporarily unavailable", "Permission denied"].iter().any(|why| text.ends_with(why));
+    let by_this_process = text.starts_with("IO error: lock hold by current process, ");
+    kind == rocksdb::ErrorKind::IOError && (by_another || by_this_process)
+}
+
+/// The process that holds the lock of the store in `dir`, unless it is this one. Not to be called while this process
+/// has the store open: closing the file would give up its lock.
+fn holder(dir: &Path) -> Option<i32> {
+    use rustix::process::{Flock, FlockType, Pid, fcntl_getlk};
+    let file = std::fs::OpenOptions::new().write(true).open(dir.join("LOCK")).ok()?;
+    let lock = fcntl_getlk(&file, &Flock::from(FlockType::WriteLock)).ok()??;
+    // Another namespace's process has no number here.
+    lock.pid.map(Pid::as_raw_pid).filter(|pid| *pid > 0)
+}
+
+/// Whether `dir` holds a log with a write-ahead log. RocksDB opens one without as if its last records had never been;
+/// of those before the last, its manifest knows.
+fn present(dir: &Path) -> Result<(), OpenError> {
+    let io = |source| OpenError::Io { path: dir.to_owned(), source };
+    if !RocksStore::is_at(dir) {
+        return Err(OpenError::Absent(dir.to_owned()));
+    }
+    for entry in std::fs::read_dir(dir).map_err(io)? {
+        if Path::new(&entry.map_err(io)?.file_name()).extension().is_some_and(|extension| extension == "log")
+        {
+            return Ok(());
+        }
+    }
+    Err(OpenError::NoWriteAhead(dir.to_owned()))
+}
+
 /// Makes `dir` and its parents, open to this user only.
 fn private_dir(dir: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
@@ -374,3 +457,6 @@ const VKEY_KEY: &str = "vkey";
 const LATEST_KEY: &str = "latest";
 const TIP_KEY: &str = "tip";
 const FORMAT: &[u8] = b"1";
+
+#[cfg(test)]
+mod tests;

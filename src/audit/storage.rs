@@ -45,11 +45,29 @@ pub trait Store: Send + Sync + 'static {
     /// Every checkpoint kept for good, by size, ascending.
     fn kept_checkpoints(&self) -> Result<Vec<(u64, String)>, StoreError>;
 
+    /// The first `most` of them whose size is at least `from`.
+    fn kept_checkpoints_from(&self, from: u64, most: usize) -> Result<Vec<(u64, String)>, StoreError> {
+        let kept = self.kept_checkpoints()?;
+        Ok(kept.into_iter().filter(|(size, _)| *size >= from).take(most).collect())
+    }
+
     /// Decisions that let a call through and have no outcome yet, ascending.
     fn open_allows(&self) -> Result<Vec<u64>, StoreError>;
 
     /// A stored node of the tree.
     fn node(&self, id: NodeId) -> Result<Option<Hash>, StoreError>;
+}
+
+/// A leaf hash, from its record, or a stored node, as rebuilding a [`Frontier`](super::merkle::Frontier) asks for.
+///
+/// # Errors
+/// [`StoreError::Missing`] if it is not there, and whatever the store says.
+pub fn leaf_or_node(store: &dyn Store, id: NodeId) -> Result<Hash, StoreError> {
+    if id.level > 0 {
+        return store.node(id)?.ok_or(StoreError::Missing("tree node"));
+    }
+    let record = store.record(id.index)?.ok_or(StoreError::Missing("record"))?;
+    Ok(Hash::leaf(&record))
 }
 
 /// What a scan calls for each record: index and bytes.
@@ -156,10 +174,24 @@ pub enum StoreError {
     /// The operating system's error.
     #[error("the store failed: {0}")]
     Io(#[from] std::io::Error),
+    /// It failed before; see [`Store`], 3.
+    #[error("the store has failed before and takes nothing more")]
+    Failed,
     /// A value under this key is not what was ever written there.
     #[error("the store holds a malformed {0}")]
     Malformed(&'static str),
     /// Something that must be there is not.
     #[error("the store has no {0}")]
     Missing(&'static str),
+}
+
+impl StoreError {
+    /// Whether the store can be read but what it holds is not what was written.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Engine(error) => error.kind() == rocksdb::ErrorKind::Corruption,
+            Self::Malformed(_) => true,
+            Self::Io(_) | Self::Missing(_) | Self::Failed => false,
+        }
+    }
 }

@@ -66,6 +66,15 @@ pub struct Report {
     pub last_time: Option<Timestamp>,
 }
 
+/// Where a log could not be read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BrokenOff {
+    /// The first record that could not be read.
+    pub index: u64,
+    /// Records below this index are proven by a checkpoint of the log.
+    pub proven: u64,
+}
+
 /// A log that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("record {index}: {kind}")]
@@ -126,12 +135,27 @@ pub enum FaultKind {
         /// The size of the checkpoint.
         size: u64,
     },
+    /// The log is consistent in itself, but ends before the checkpoint that was kept elsewhere.
+    #[error(
+        "missing, with all after it: the checkpoint that was kept covers {size} records. The log was cut or set back"
+    )]
+    Shorter {
+        /// The size of the checkpoint that was kept.
+        size: u64,
+    },
     /// The log is consistent in itself, but not with the checkpoint that was kept elsewhere.
     #[error("from here up to index {} this is not the log whose checkpoint was kept", size.saturating_sub(1))]
     Against {
         /// The size of the checkpoint that was kept.
         size: u64,
     },
+}
+
+impl FaultKind {
+    /// Whether nothing is wrong with what was read; there should only have been more.
+    const fn is_of_the_end(&self) -> bool {
+        matches!(self, Self::Missing { .. } | Self::Shorter { .. })
+    }
 }
 
 impl<N> Verifier<N>
@@ -216,9 +240,11 @@ where
         let end = self.next_index();
         let tip = self.proven_tip();
         self.settle(tip)?;
-        let signed = self.due.iter().chain(&self.against).map(Checkpoint::size).max();
-        if let Some(size) = signed {
+        if let Some(size) = self.due.as_ref().map(Checkpoint::size) {
             return Err(self.first(self.fault(end, FaultKind::Missing { size })));
+        }
+        if let Some(size) = self.against.as_ref().map(Checkpoint::size) {
+            return Err(self.first(self.fault(end, FaultKind::Shorter { size })));
         }
         if self.checkpoints == 0 || self.doubt.is_some() {
             return Err(self.first(self.fault(0, FaultKind::Unsigned)));
@@ -229,6 +255,19 @@ where
             root: self.tree.root(),
             last_time: self.last.map(|(head, _)| head.time),
         })
+    }
+
+    /// Ends the verification where the records could not be read on: the next one is bad, whatever it is.
+    ///
+    /// # Errors
+    /// A fault among the records fed so far, which comes first.
+    pub fn break_off(self) -> Result<BrokenOff, Fault> {
+        let index = self.next_index();
+        match self.finish() {
+            Err(fault) if fault.index < index || !fault.kind.is_of_the_end() => Err(fault),
+            Err(fault) => Ok(BrokenOff { index, proven: fault.proven }),
+            Ok(report) => Ok(BrokenOff { index, proven: report.records }),
+        }
     }
 
     /// What can be said of a record by itself and its place.

@@ -9,7 +9,7 @@ use super::json::Object;
 use super::keys::Verified;
 use super::principal::{self, Names};
 use crate::access::{Caller, CredentialFault, ProofMethod};
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
 
 /// A caller, and since when its token holds. Until when is [`Caller::expires`].
 #[derive(Debug)]
@@ -19,13 +19,13 @@ pub(super) struct Proof {
     pub(super) not_before: Timestamp,
 }
 
-/// Reads the claims at `now`. `exp` and `aud` are required, `nbf` is honoured if present, and all must be of their
+/// Reads the claims by `clock`. `exp` and `aud` are required, `nbf` is honoured if present, and all must be of their
 /// types; times hold within `leeway`. The caller's `expires` is `exp` and the leeway after it.
 pub(super) fn read(
     verified: &Verified<'_>,
     issuer: &Issuer,
     names: &Names,
-    now: Timestamp,
+    clock: &Clock,
     leeway: Duration,
 ) -> Result<Proof, CredentialFault> {
     let claims = verified.token().claims();
@@ -34,10 +34,11 @@ pub(super) fn read(
         None => Timestamp::from_micros(i64::MIN),
         Some(nbf) => minus(time(nbf).ok_or(CredentialFault::BadClaims)?, leeway),
     };
+    let now = clock.steady();
     if now >= expires {
         return Err(CredentialFault::Expired);
     }
-    if now < not_before {
+    if !has_begun(not_before, now, clock) {
         return Err(CredentialFault::NotYetValid);
     }
     for_us(claims.get("aud"), issuer)?;
@@ -60,6 +61,12 @@ pub(super) fn read(
         also: None,
     };
     Ok(Proof { caller, not_before })
+}
+
+/// Whether a token holds already: by the steady time `now`, or by the wall clock. A gate whose clock was set forward to
+/// what it should have been would otherwise refuse every token issued since, until its steady time had caught up.
+pub(super) fn has_begun(not_before: Timestamp, now: Timestamp, clock: &Clock) -> bool {
+    not_before <= now || not_before <= clock.now()
 }
 
 /// `jti`, for the record only; one that is no short string is as good as none.

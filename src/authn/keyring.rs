@@ -73,7 +73,7 @@ impl Keyring {
         let first = match &issuer.keys {
             KeySource::Url { .. } => None,
             KeySource::File(path) => {
-                let keys = first_keys(path, clock.now());
+                let keys = first_keys(path, clock.steady());
                 let failed = |source| issuer.wrong(SetupFault::Keys { path: path.clone(), source });
                 Some(Arc::new(keys.map_err(failed)?))
             }
@@ -119,7 +119,7 @@ impl Keyring {
 
     pub(super) fn status(&self) -> KeysStatus {
         let keys = self.current.load_full();
-        let usable = self.usable(self.clock.now());
+        let usable = self.usable(self.clock.steady());
         KeysStatus {
             issuer: self.name.clone(),
             place: self.place.clone(),
@@ -177,7 +177,7 @@ impl Keyring {
 
     /// One look; whether it succeeded.
     async fn look(&self, wished: bool) -> bool {
-        let began = self.clock.now();
+        let began = self.clock.steady();
         self.progress.send_modify(|progress| {
             progress.started += 1;
             if wished {
@@ -215,9 +215,8 @@ impl Keyring {
 
     /// Whether a caller may cause a look now.
     fn may_begin(&self, progress: &Progress) -> bool {
-        let now = self.clock.now();
-        // A clock set back must not keep keys from being looked at until it has caught up.
-        progress.wished.is_none_or(|began| now < began || now >= began.plus(self.gap))
+        let now = self.clock.steady();
+        progress.wished.is_none_or(|began| now >= began.plus(self.gap))
     }
 }
 

@@ -21,7 +21,9 @@
 //! 3. Claims are looked at for what they say of the caller only once a signature over them has verified. Before
 //!    that, `iss` is used to select the issuer whose keys must then verify it, and for nothing else.
 //! 4. No token is accepted by keys older than `max_stale`, remembered or not.
-//! 5. A failed proof is never remembered, and never becomes an anonymous caller.
+//! 5. What expires, tokens and keys alike, expires by [`Clock::steady`]: setting the machine's clock neither ends nor
+//!    prolongs it.
+//! 6. A failed proof is never remembered, and never becomes an anonymous caller.
 //!
 //! 6. A client certificate proves somebody only by the authorities and lists of revocations that are in force when the
 //!    call is made, however long its connection has been there.
@@ -264,7 +266,7 @@ impl Authn {
         let algorithm = trusted.allowed(&token)?;
         let mut patience = trusted.keyring.patience(self.limits.key_wait);
         loop {
-            let fault = match trusted.keyring.usable(self.clock.now()) {
+            let fault = match trusted.keyring.usable(self.clock.steady()) {
                 None => CredentialFault::KeysUnavailable,
                 Some(keys) => match keys.verify(&token, algorithm) {
                     Ok(verified) => return self.accept(digest, index, trusted, &verified),
@@ -292,8 +294,7 @@ impl Authn {
         trusted: &Trusted,
         verified: &Verified<'_>,
     ) -> Result<Arc<Caller>, CredentialFault> {
-        let proof =
-            claims::read(verified, &trusted.issuer, &trusted.names, self.clock.now(), self.limits.leeway)?;
+        let proof = claims::read(verified, &trusted.issuer, &trusted.names, &self.clock, self.limits.leeway)?;
         let caller = Arc::new(proof.caller);
         self.remembered.keep(
             digest,
@@ -312,9 +313,11 @@ impl Authn {
     /// also finds the fault to name.
     fn recall(&self, digest: &Hash) -> Option<Arc<Caller>> {
         let entry = self.remembered.find(digest)?;
-        let now = self.clock.now();
+        let now = self.clock.steady();
         let generation = self.trusted.get(entry.issuer)?.keyring.usable_generation(now)?;
-        let holds = generation == entry.generation && entry.not_before <= now && now < entry.caller.expires;
+        let holds = generation == entry.generation
+            && now < entry.caller.expires
+            && claims::has_begun(entry.not_before, now, &self.clock);
         if holds {
             return Some(entry.caller);
         }

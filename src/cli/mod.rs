@@ -7,7 +7,7 @@
 //! | [`serve`], [`check`] | the gate; its config, proved |
 //! | [`demo`] | the whole gate, shown at work |
 //! | [`keygen`], [`token`] | a log's signing key; development tokens |
-//! | [`audit`] | create, verify, list, show and export a log |
+//! | [`audit`] | create, mark, verify, list, show and export a log |
 //! | `dev` | the development issuer: its key, key set and tokens |
 //! | `files` | files made once, and the config template |
 //! | `out` | colour, columns, words for sizes and times |
@@ -71,6 +71,8 @@ pub enum Command {
 pub enum AuditCommand {
     /// Create the log of a config, once
     Create(audit::create::Args),
+    /// Make the outside mark of a log that has none yet, from the log as it stands
+    Mark(audit::mark::Args),
     /// Check every record, the chain, the tree and all signatures; name the first bad index
     Verify(audit::verify::Args),
     /// List records by filter, newest first

@@ -202,6 +202,8 @@ struct Relayed {
     ended: bool,
     // Given back to its pool when the body has ended.
     connection: Option<(Borrowed, Arc<RequestProgress>)>,
+    /// What is the matter if it is dropped before its end.
+    unwanted: &'static str,
 }
 
 enum Source {
@@ -245,6 +247,21 @@ impl Body {
         }
     }
 
+    /// How long its caller may take nothing of it; `None` where no service has said so.
+    pub const fn patience(&self) -> Option<Duration> {
+        match &self.0 {
+            Kind::Full(_) => None,
+            Kind::Relayed(relayed) => Some(relayed.idle.after),
+        }
+    }
+
+    /// Its caller has taken nothing of it for too long, and it is dropped for that.
+    pub const fn caller_stalled(&mut self) {
+        if let Kind::Relayed(relayed) = &mut self.0 {
+            relayed.unwanted = "client_stalled";
+        }
+    }
+
     fn following(
         source: Source,
         open: OpenAllow,
@@ -252,7 +269,8 @@ impl Body {
         connection: Option<(Borrowed, Arc<RequestProgress>)>,
     ) -> Self {
         let idle = IdleTimer::new(idle);
-        Self(Kind::Relayed(Box::new(Relayed { source, open: Some(open), idle, ended: false, connection })))
+        let (open, unwanted) = (Some(open), "client_gone");
+        Self(Kind::Relayed(Box::new(Relayed { source, open, idle, ended: false, connection, unwanted })))
     }
 }
 
@@ -333,7 +351,7 @@ impl Drop for Relayed {
         }
         match self.open.take() {
             Some(open) if ended => open.completed(),
-            Some(mut open) => open.outcome().detail = Some("client_gone"),
+            Some(mut open) => open.outcome().detail = Some(self.unwanted),
             None => {}
         }
     }

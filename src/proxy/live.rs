@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::Semaphore;
 
 use super::forward::Backends;
 use super::gate::Gate;
+use super::room::Room;
 use crate::access::attempt::{ReadRules, TrustedProxies};
 use crate::access::route::Routes;
 use crate::access::{Attempt, Identity};
@@ -60,8 +60,10 @@ pub struct Listeners {
 pub struct Limits {
     /// Most connections.
     pub connections: usize,
-    /// Room for calls in flight.
-    pub in_flight: Arc<Semaphore>,
+    /// Room for calls in flight to the services.
+    pub in_flight: Arc<Room>,
+    /// Room for calls in flight to the admin API: the operator's own.
+    pub admin_in_flight: Arc<Room>,
     /// Longest request target, bytes.
     pub target_bytes: usize,
     /// Longest request head, bytes.
@@ -74,6 +76,16 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Most concurrent streams on an HTTP/2 connection.
     pub h2_streams: u32,
+}
+
+impl Limits {
+    /// Room for calls that come in on a listener of `face`.
+    pub const fn room(&self, face: Face) -> &Arc<Room> {
+        match face {
+            Face::Front => &self.in_flight,
+            Face::Admin => &self.admin_in_flight,
+        }
+    }
 }
 
 /// The last loads that were refused while an older state went on serving; `None` once a load has succeeded since.

@@ -5,6 +5,8 @@
 //! | this one | the path, on one screen |
 //! | [`live`] | the snapshot of configuration that a request sees |
 //! | [`gate`] | the decision |
+//! | [`deciding`] | calls that are not decided yet, counted |
+//! | [`room`] | calls in flight, shared between services and callers |
 //! | [`forward`], [`upstream`] | carrying out what was allowed; kept connections |
 //! | [`headers`], [`body`], [`cors`] | what crosses, and how it is followed |
 //! | [`respond`] | the gate's own answers |
@@ -12,23 +14,30 @@
 
 pub mod body;
 pub mod cors;
+pub mod deciding;
 mod figures;
 pub mod forward;
 pub mod gate;
 pub mod headers;
 pub mod live;
 pub mod respond;
+pub mod room;
 pub mod upstream;
+
+use std::sync::Arc;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use tokio::sync::Semaphore;
 
 use self::body::Body;
+use self::deciding::Deciding;
 use self::forward::Upstreams;
 use self::live::Live;
+use self::room::Place;
 use crate::access::attempt::Unreadable;
 use crate::access::{Attempt, Connection};
-use crate::audit::journal::{Journal, Recorded};
+use crate::audit::journal::{Held, Journal, Recorded};
 
 /// Which services a listener leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,52 +48,71 @@ pub enum Face {
     Admin,
 }
 
+/// A call, apart from what it says.
+#[derive(Clone)]
+pub struct Call {
+    /// The connection it came in on.
+    pub connection: Connection,
+    /// A number no other call has.
+    pub fresh: u128,
+    /// Why its head was not handed on, if it was not: then the request only stands in its place.
+    pub unreadable: Option<Unreadable>,
+    /// Its place among the calls in flight.
+    pub place: Arc<Place>,
+    /// Turns for records of this connection that are not durable yet.
+    pub turns: Arc<Semaphore>,
+}
+
 /// One worker's gate: three collaborators and nothing else.
 #[derive(Clone)]
 pub struct Proxy {
     journal: Journal,
     upstreams: Upstreams,
+    deciding: Deciding,
     face: Face,
 }
 
 impl Proxy {
     /// A gate for the listeners of one face on one worker.
-    pub fn new(journal: Journal, face: Face) -> Self {
-        Self { journal, upstreams: Upstreams::default(), face }
+    pub fn new(journal: Journal, deciding: Deciding, face: Face) -> Self {
+        Self { journal, upstreams: Upstreams::default(), deciding, face }
     }
 
-    /// Which services its listeners lead to.
+    /// Which services it leads to.
     pub const fn face(&self) -> Face {
         self.face
     }
 
     /// One call by one snapshot, from its head to the head of its answer. Where its head could not be read, `request` only
-    /// stands in its place. `fresh` is a number no other call has.
-    pub async fn handle(
-        &self,
-        live: &Live,
-        request: Request<Incoming>,
-        unreadable: Option<Unreadable>,
-        connection: &Connection,
-        fresh: u128,
-    ) -> Response<Body> {
+    /// stands in its place.
+    pub async fn handle(&self, live: &Live, request: Request<Incoming>, call: &Call) -> Response<Body> {
+        let undecided = self.deciding.begin();
         let (head, body) = request.into_parts();
 
-        let attempt = match unreadable {
-            None => Attempt::read(&head, connection, &live.read_rules(self.face), fresh),
-            Some(unreadable) => Attempt::unreadable(unreadable, connection, fresh),
+        let rules = live.read_rules(self.face);
+        let attempt = match call.unreadable.clone() {
+            None => Attempt::read(&head, &call.connection, &rules, call.fresh),
+            Some(unreadable) => Attempt::unreadable(unreadable, &call.connection, &rules, call.fresh),
         };
+        let service = attempt.access.as_ref().ok().map(|access| Arc::clone(&access.route.service));
+        if let Err(whose) = call.place.claim(service, attempt.client.ip) {
+            figures::crowded(whose);
+            return respond::shed();
+        }
         let cors = live.backends.cors_of(&attempt);
         let identity = live.identify(&attempt).await;
         let decision = live.gate.decide(&attempt, &identity).await;
         figures::decided(&attempt, &decision);
-        let recorded = match self.journal.record(attempt, identity, decision, live.epochs).await {
+        let turn = call.turn();
+        let recorded = match self.journal.record_in_turn(attempt, identity, decision, live.epochs, turn).await
+        {
             Ok(recorded) => recorded,
             Err(cause) => {
                 figures::unrecorded(cause);
                 return respond::unrecorded(cause);
             }
         };
+        drop(undecided);
         match recorded {
             Recorded::Allow(permit) => {
                 let request = Request::from_parts(head, body);
@@ -94,3 +122,15 @@ impl Proxy {
         }
     }
 }
+
+impl Call {
+    /// Waits until few enough records of this connection are on their way to the log. A place among them, and the call's
+    /// own place, are kept until the record is durable: a caller that goes away at once gains nothing by it.
+    async fn turn(&self) -> Held {
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        Held::new((turn, Arc::clone(&self.place)))
+    }
+}
+
+/// Records of one connection that may be on their way to the log at once; other streams of it wait.
+pub const TURNS: usize = 32;

@@ -45,7 +45,9 @@ pub fn unrecorded(cause: Unrecorded) -> Response<Body> {
     let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, "The audit log is not available", None);
     let retry = match cause {
         Unrecorded::QueueFull | Unrecorded::TimedOut | Unrecorded::Closed => "1",
-        Unrecorded::Failed => "30",
+        // It comes back by itself, but not at once.
+        Unrecorded::DiskFull => "10",
+        Unrecorded::Failed | Unrecorded::Stopped => "30",
     };
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(retry));
     response
@@ -154,6 +156,18 @@ fn problem(status: StatusCode, title: &'static str, record: Option<&RecordRef>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_turned_away_for_want_of_a_record_is_told_when_to_come_again() {
+        use Unrecorded::{Closed, DiskFull, Failed, QueueFull, Stopped, TimedOut};
+        for cause in [QueueFull, TimedOut, DiskFull, Failed, Stopped, Closed] {
+            let answer = unrecorded(cause);
+            let after = answer.headers().get(header::RETRY_AFTER).and_then(|after| after.to_str().ok());
+            assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert!(after.is_some_and(|seconds| seconds.parse::<u8>().is_ok()), "{cause}");
+            assert!(!answer.headers().contains_key(PORTCULLIS_RECORD));
+        }
+    }
 
     #[test]
     fn each_cause_has_its_status() {

@@ -3,12 +3,13 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{Request, Version};
+use http::{HeaderValue, Request, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -16,23 +17,25 @@ use hyper_util::server::conn::auto;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::drain::Drain;
+use super::drain::{Drain, OpenConnection, Phase};
 use super::faults::{Fault, Faults};
 use super::filter::{Filtered, Findings};
-use super::layers::{Path, serve};
+use super::layers::{Arrival, serve};
 use super::pace::{Pace, Paced};
 use super::resets::Resets;
+use super::stream::watched;
 use crate::access::certificate::Need;
 use crate::access::framing::Bounds;
 use crate::access::route::Routes;
 use crate::access::{self, Connection};
 use crate::authn::certificate;
 use crate::net::ServerTls;
-use crate::proxy::Proxy;
 use crate::proxy::live::{Limits, Live};
+use crate::proxy::{Proxy, TURNS};
 
 /// What serving connections takes, on one worker.
 #[derive(Clone)]
@@ -50,20 +53,20 @@ pub struct Host {
 }
 
 /// Serves `stream` until it ends, or until its calls in flight have ended after the drain began.
-pub async fn serve_connection(host: Host, stream: TcpStream, peer: SocketAddr) {
+pub async fn serve_connection(host: Host, stream: TcpStream, peer: SocketAddr, open: OpenConnection) {
     // Answers are small and wanted at once.
     let _ = stream.set_nodelay(true);
     let live = host.live.load_full();
     let face = host.proxy.face();
     let Some(tls) = live.tls(face) else {
-        return serve_http(host, stream, Connection::without_certificate(peer, None)).await;
+        return serve_http(host, stream, (Connection::without_certificate(peer, None), open)).await;
     };
     let shaken = handshake(tls, live.routes(face), stream, peer);
     match tokio::time::timeout(live.limits.header_timeout, shaken).await {
         Ok(Some((stream, connection))) => {
             // The connection must not hold on to what a reload has replaced.
             drop(live);
-            serve_http(host, stream, connection).await;
+            serve_http(host, stream, (connection, open)).await;
         }
         Ok(None) | Err(_) => {
             host.faults.count(Fault::TlsHandshake);
@@ -97,7 +100,7 @@ async fn handshake(
     Some((stream, Connection { peer, tls: Some(version), sni, asked, certificate }))
 }
 
-async fn serve_http<S>(host: Host, stream: S, connection: Connection)
+async fn serve_http<S>(host: Host, stream: S, (connection, mut open): (Connection, OpenConnection))
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -107,20 +110,25 @@ where
     let findings = Rc::<Findings>::default();
     let service = {
         let (host, pace, findings) = (host.clone(), Rc::clone(&pace), Rc::clone(&findings));
-        let calls = Cell::new(0);
+        let (calls, turns) = (Cell::new(0), Arc::new(Semaphore::new(TURNS)));
         service_fn(move |request: Request<Incoming>| {
             let call = pace.begin(request.version() == Version::HTTP_2);
-            let path = Path {
+            let arrival = Arrival {
                 proxy: host.proxy.clone(),
                 live: host.live.load_full(),
                 connection: connection.clone(),
                 fresh: host.numbers.next(),
+                turns: Arc::clone(&turns),
                 unreadable: findings.take(calls.replace(calls.get() + 1)),
             };
             let drain = host.drain.clone();
+            let framed = request.version() == Version::HTTP_2;
             async move {
-                let (response, room) = serve(&drain, path, request).await;
-                Ok::<_, Infallible>(response.map(|body| call.until_end_of(body, room)))
+                let (mut response, place) = serve(&drain, arrival, request).await;
+                if drain.phase() >= Phase::Closing && !framed {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(response.map(|body| call.until_end_of(body, place)))
             }
         })
     };
@@ -129,10 +137,13 @@ where
     let stream = TokioIo::new(Filtered::new(stream, bounds, findings, Resets::new(host.faults.clone())));
     let mut serving = pin!(builder.serve_connection(stream, service));
     let mut overrun = pin!(pace.overrun());
-    let mut drain = pin!(host.drain.begun());
-    let mut draining = false;
+    let mut ending = pin!(end_of_calls(&host.drain, &pace));
+    let mut ended = false;
+    let mut settle: Option<Pin<Box<tokio::time::Sleep>>> = None;
     loop {
         tokio::select! {
+            // What has arrived is read before the connection is told to end.
+            biased;
             ended = &mut serving => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "a connection ended in error");
@@ -141,9 +152,35 @@ where
                 return;
             }
             () = &mut overrun => return host.faults.count(Fault::Overrun),
-            () = &mut drain, if !draining => {
-                draining = true;
+            () = &mut ending, if !ended => {
+                ended = true;
                 serving.as_mut().graceful_shutdown();
+                // Streams that a peer began before it heard of that are still taken.
+                settle = Some(Box::pin(tokio::time::sleep(LINGER)));
+            }
+            () = async { if let Some(settle) = &mut settle { settle.await } }, if settle.is_some() => {
+                settle = None;
+                open.settle();
+            }
+        }
+    }
+}
+
+/// Waits until the connection is to be told to end.
+async fn end_of_calls(drain: &Drain, pace: &Pace) {
+    loop {
+        drain.reached(Phase::Closing).await;
+        match drain.phase() {
+            Phase::Draining => return,
+            // The way back is open.
+            Phase::Serving => {}
+            Phase::Closing if pace.may_end(LONG_LINGER) => return,
+            Phase::Holding if pace.may_end(LINGER) => return,
+            Phase::Closing => {
+                let _ = tokio::time::timeout(LONG_LINGER / 4, drain.reached(Phase::Holding)).await;
+            }
+            Phase::Holding => {
+                let _ = tokio::time::timeout(LINGER / 4, drain.begun()).await;
             }
         }
     }
@@ -179,7 +216,7 @@ fn http(limits: &Limits) -> auto::Builder<LocalExecutor> {
     builder
 }
 
-/// Runs hyper's own tasks on the worker they belong to.
+/// Runs hyper's own tasks, which are HTTP/2 streams, on the worker they belong to.
 #[derive(Clone, Copy, Debug)]
 struct LocalExecutor;
 
@@ -188,9 +225,7 @@ where
     F: Future + 'static,
 {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            future.await;
-        });
+        tokio::task::spawn_local(watched(future));
     }
 }
 
@@ -225,6 +260,13 @@ const fn mix(z: u64) -> u64 {
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
+
+/// How long a connection must have been silent to be let go while new ones are still taken: most that are in use bring a
+/// call within it, whose answer then says that it was the last.
+const LONG_LINGER: Duration = Duration::from_secs(1);
+
+/// The same once connections wait for who accepts next.
+const LINGER: Duration = Duration::from_millis(200);
 
 /// The least hyper takes for its buffer.
 const SMALLEST_BUFFER: usize = 8192;

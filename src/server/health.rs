@@ -15,6 +15,10 @@ use serde_json::json;
 
 use super::drain::Drain;
 use crate::audit::journal::Journal;
+use crate::audit::mark::keeper;
+use crate::audit::passes;
+use crate::audit::record::Room;
+use crate::audit::space::Space;
 use crate::proxy::live::{Live, Refusals};
 
 /// What the health listener tells of.
@@ -28,6 +32,12 @@ pub struct Health {
     pub refusals: Arc<Refusals>,
     /// Going down.
     pub drain: Drain,
+    /// The room on the log's disk.
+    pub space: Space,
+    /// How the log's outside mark stands, if it has one.
+    pub mark: Option<Arc<keeper::Status>>,
+    /// How the log's verification stands.
+    pub verification: Arc<passes::Status>,
     /// The figures; `None` where another recorder was there first.
     pub metrics: Option<PrometheusHandle>,
 }
@@ -41,19 +51,37 @@ pub fn router(health: Health) -> Router {
         .with_state(health)
 }
 
-/// Ready: the log takes records and the gate is not going down. A refused policy or config does not make the gate
-/// unready, since the old one serves on; it stands in the detail.
+/// Ready: the log takes records, its disk has room for more than the next few, and the gate is not going down. A refused
+/// policy or config does not make the gate unready, since the old one serves on, nor does a mark that cannot be written,
+/// nor a mismatch that is only to alarm; they stand in the detail.
 async fn ready(State(health): State<Health>) -> Response {
     let live = health.live.load_full();
     let refused = |refusal: Option<Arc<crate::proxy::live::Refusal>>| {
         refusal.map(|refusal| json!({ "at": refusal.at.to_string(), "message": refusal.message }))
     };
     let (log_failed, draining) = (health.journal.has_failed(), health.drain.has_begun());
-    let ready = !log_failed && !draining;
+    let room = health.space.room();
+    let log_stopped = health.journal.is_stopped();
+    let ready = !log_failed && !log_stopped && !draining && room == Room::Ample;
+    let (mark, verification) =
+        (health.mark.as_ref().map(|mark| mark.standing()), health.verification.standing());
     let body = json!({
         "ready": ready,
         "draining": draining,
-        "log": { "failed": log_failed, "size": health.journal.size(), "waiting": health.journal.waiting() },
+        "connections": health.drain.connections(),
+        "in_flight": live.limits.in_flight.calls(),
+        "log": {
+            "failed": log_failed,
+            "stopped": log_stopped,
+            "size": health.journal.size(),
+            "waiting": health.journal.waiting(),
+        },
+        "disk": { "room": room.as_str(), "free_bytes": health.space.free() },
+        "mark": mark.map(|mark| json!({ "size": mark.size, "failed": mark.failed })),
+        "verification": {
+            "state": verification.stage.as_str(),
+            "first_bad_index": verification.mismatch.map(|mismatch| mismatch.index),
+        },
         "policy": { "epoch": live.epochs.policy.to_string(), "refused": refused(health.refusals.policy.load_full()) },
         "config": { "epoch": live.epochs.config.to_string(), "refused": refused(health.refusals.config.load_full()) },
         "certificates": { "refused": refused(health.refusals.certificates.load_full()) },
@@ -67,6 +95,7 @@ async fn ready(State(health): State<Health>) -> Response {
 
 async fn figures(State(health): State<Health>) -> Response {
     metrics::gauge!("portcullis_connections").set(health.drain.connections() as f64);
+    metrics::gauge!("portcullis_in_flight").set(health.live.load().limits.in_flight.calls() as f64);
     metrics::gauge!("portcullis_log_waiting").set(health.journal.waiting() as f64);
     let Some(handle) = &health.metrics else {
         return (StatusCode::SERVICE_UNAVAILABLE, "no recorder\n").into_response();

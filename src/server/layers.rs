@@ -2,8 +2,9 @@
 //!
 //! The order is this list, outermost first, and nowhere else:
 //! 1. **drain**: once the gate goes down, no new call is decided;
-//! 2. **in flight**: at most so many calls at once on all workers together, each until its answer's last byte; more are
-//!    answered 503 at once, before any decision, and counted;
+//! 2. **in flight**: at most so many calls at once on all workers together, each until its answer's last byte and its
+//!    record are out of the way; more are answered 503 at once, before any decision, and counted. The path itself turns
+//!    away what a service or a caller has beyond its share;
 //! 3. **panic**: a panic ends the one request it happened in, with 500;
 //! 4. the path itself.
 
@@ -16,7 +17,7 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use http::{HeaderValue, Method, Request, Response, header};
 use hyper::body::{Body as _, Incoming};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
 use tower::{Service, ServiceExt};
 
 use super::drain::Drain;
@@ -24,24 +25,27 @@ use crate::access::Connection;
 use crate::access::attempt::Unreadable;
 use crate::proxy::body::Body;
 use crate::proxy::live::Live;
-use crate::proxy::{Proxy, respond};
+use crate::proxy::room::Place;
+use crate::proxy::{Call, Proxy, respond};
 
 /// Serves one call on one connection, through every layer. The answer comes with the room it takes up until it has been
 /// sent.
 pub async fn serve(
     drain: &Drain,
-    path: Path,
+    arrival: Arrival,
     request: Request<Incoming>,
-) -> (Response<Body>, Option<OwnedSemaphorePermit>) {
+) -> (Response<Body>, Option<Arc<Place>>) {
     if drain.has_begun() {
         let mut response = shed("drain");
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         return (response, None);
     }
-    let Ok(room) = Arc::clone(&path.live.limits.in_flight).try_acquire_owned() else {
+    let Some(place) = arrival.live.limits.room(arrival.proxy.face()).enter() else {
         return (shed("in_flight"), None);
     };
+    let place = Arc::new(place);
     let head = request.method() == Method::HEAD;
+    let path = arrival.with_place(Arc::clone(&place));
     let answer = AssertUnwindSafe(path.oneshot(request)).catch_unwind().await;
     let response = answer.map_or_else(
         |_| {
@@ -50,7 +54,7 @@ pub async fn serve(
         },
         |Ok(response)| response,
     );
-    (if head { without_content(response) } else { response }, Some(room))
+    (if head { without_content(response) } else { response }, Some(place))
 }
 
 /// The answer to HEAD: what GET would get, less the content.
@@ -68,9 +72,8 @@ fn shed(cause: &'static str) -> Response<Body> {
     respond::shed()
 }
 
-/// The path of a request as a tower service, for one connection.
-#[derive(Clone)]
-pub struct Path {
+/// A call that has just come in.
+pub struct Arrival {
     /// The gate.
     pub proxy: Proxy,
     /// The snapshot this call sees.
@@ -81,6 +84,23 @@ pub struct Path {
     pub fresh: u128,
     /// Why the call's head was not handed on, if it was not: then the request only stands in its place.
     pub unreadable: Option<Unreadable>,
+    /// Turns for records of this connection.
+    pub turns: Arc<Semaphore>,
+}
+
+impl Arrival {
+    fn with_place(self, place: Arc<Place>) -> Path {
+        let Self { proxy, live, connection, fresh, unreadable, turns } = self;
+        Path { proxy, live, call: Call { connection, fresh, unreadable, place, turns } }
+    }
+}
+
+/// The path of a request as a tower service, for one call.
+#[derive(Clone)]
+struct Path {
+    proxy: Proxy,
+    live: Arc<Live>,
+    call: Call,
 }
 
 impl Service<Request<Incoming>> for Path {
@@ -93,7 +113,7 @@ impl Service<Request<Incoming>> for Path {
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let Self { proxy, live, connection, fresh, unreadable } = self.clone();
-        Box::pin(async move { Ok(proxy.handle(&live, request, unreadable, &connection, fresh).await) })
+        let path = self.clone();
+        Box::pin(async move { Ok(path.proxy.handle(&path.live, request, &path.call).await) })
     }
 }

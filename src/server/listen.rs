@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
-use super::drain::Drain;
+use super::drain::{Drain, Phase};
 use super::faults::{Fault, Faults};
 use super::worker::{Accepted, Worker};
 use crate::proxy::Face;
@@ -30,11 +30,11 @@ pub struct BindError {
     pub source: std::io::Error,
 }
 
-/// Binds a listening socket for the runtime this is called on.
+/// Binds a listening socket, non-blocking.
 ///
 /// # Errors
 /// [`BindError`].
-pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+pub fn bind(address: SocketAddr) -> Result<std::net::TcpListener, BindError> {
     let bound = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         // A restart must not wait for connections of the last run to time out.
@@ -42,7 +42,7 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
-        TcpListener::from_std(socket.into())
+        Ok(socket.into())
     };
     bound().map_err(|source| BindError { address, source })
 }
@@ -61,7 +61,7 @@ impl Listener {
         self.socket.local_addr()
     }
 
-    /// Accepts until the drain begins, and deals each connection to the worker that has the fewest: with few
+    /// Accepts until the drain holds connections back, and deals each connection to the worker that has the fewest: with few
     /// connections no core idles while another is full, which the kernel's hashing of ports to sockets does not give.
     pub async fn accept(
         self,
@@ -69,7 +69,7 @@ impl Listener {
         live: Arc<ArcSwap<Live>>,
         (drain, faults): (Drain, Faults),
     ) {
-        let mut begun = std::pin::pin!(drain.begun());
+        let mut begun = std::pin::pin!(drain.reached(Phase::Holding));
         loop {
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,

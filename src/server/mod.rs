@@ -8,6 +8,7 @@
 //! | [`filter`] | only bytes that have one reading get to hyper |
 //! | [`resets`] | what the HTTP/2 library refuses by itself |
 //! | [`pace`] | how long a connection may keep the gate waiting |
+//! | [`stream`] | how long an HTTP/2 stream may take nothing of its answer |
 //! | [`layers`] | what stands around the path of a request, in one list |
 //! | [`health`] | `/livez`, `/readyz`, `/metrics` |
 //! | [`faults`] | what went wrong before there was a request, in sums |
@@ -22,4 +23,5 @@ pub mod layers;
 pub mod listen;
 pub mod pace;
 pub mod resets;
+pub mod stream;
 pub mod worker;

@@ -8,13 +8,18 @@ use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http_body::{Body, Frame, SizeHint};
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
+
+use super::stream::Watch;
+use crate::proxy::body::{Body, BodyError};
+use crate::proxy::room::Place;
 
 /// What one connection is doing, shared by its socket, its calls and its watch.
 #[derive(Debug)]
@@ -23,6 +28,8 @@ pub struct Pace {
     calls: Cell<usize>,
     /// HTTP/2 has frames between requests; once it is spoken, only the time since the last call counts.
     framed: Cell<bool>,
+    /// HTTP/2 has been begun, or not; `None` before the first byte.
+    preface: Cell<Option<bool>>,
     /// Since when the peer has taken nothing of what is to be sent.
     stalled: Cell<Option<Instant>>,
     head: Duration,
@@ -54,8 +61,9 @@ impl Pace {
     /// A connection that has just begun. A head may take `head` from its first byte, and a connection may lie `idle`.
     pub fn new(head: Duration, idle: Duration) -> Rc<Self> {
         let doing = Cell::new(Doing::Idle(Instant::now()));
-        let (calls, framed, stalled) = (Cell::new(0), Cell::new(false), Cell::new(None));
-        Rc::new(Self { doing, calls, framed, stalled, head, idle })
+        let (calls, framed, preface, stalled) =
+            (Cell::new(0), Cell::new(false), Cell::new(None), Cell::new(None));
+        Rc::new(Self { doing, calls, framed, preface, stalled, head, idle })
     }
 
     /// A head has arrived whole. `framed`: by HTTP/2.
@@ -64,6 +72,18 @@ impl Pace {
         self.calls.set(self.calls.get() + 1);
         self.doing.set(Doing::Serving);
         Call(Rc::clone(self))
+    }
+
+    /// Whether the connection may be told to end now, without cutting off a call that is on its way in: HTTP/2 can say
+    /// which streams it still takes; HTTP/1 ends after the call it serves; and what has been silent for `linger` has
+    /// hardly just sent a call. RFC 9112 section 9.5 leaves the rest to the client.
+    pub fn may_end(&self, linger: Duration) -> bool {
+        self.preface.get() == Some(true)
+            || match self.doing.get() {
+                Doing::Idle(since) => since.elapsed() >= linger,
+                Doing::Head(_) => false,
+                Doing::Serving => true,
+            }
     }
 
     /// Returns once the connection has kept the gate waiting for too long.
@@ -84,7 +104,10 @@ impl Pace {
         }
     }
 
-    fn heard(&self) {
+    fn heard(&self, first: &[u8]) {
+        if self.preface.get().is_none() {
+            self.preface.set(Some(first.starts_with(PREFACE)));
+        }
         match self.doing.get() {
             Doing::Idle(_) if !self.framed.get() => self.doing.set(Doing::Head(Instant::now())),
             Doing::Idle(_) | Doing::Head(_) | Doing::Serving => {}
@@ -103,29 +126,50 @@ impl Pace {
 }
 
 impl Call {
-    /// `body`, with the call going on until it is dropped, and `room` taken as long.
-    pub const fn until_end_of<B>(self, body: B, room: Option<OwnedSemaphorePermit>) -> Answering<B> {
-        Answering { body, _call: self, _room: room }
+    /// `body`, with the call going on until it is dropped, and its `place` kept as long. To be called by the task that
+    /// sends it.
+    pub fn until_end_of(self, body: Body, place: Option<Arc<Place>>) -> Answering {
+        let patience = body.patience().unwrap_or(self.0.idle);
+        let stream = Watch::of_this_stream().map(|watch| (watch, patience));
+        let answering = Answering { body, stream, _call: self, _place: place };
+        answering.handed_over();
+        answering
     }
 }
 
 /// The body of an answer, whose call goes on until it is dropped.
-#[derive(Debug)]
-pub struct Answering<B> {
-    body: B,
+pub struct Answering {
+    body: Body,
+    /// Where it is sent on an HTTP/2 stream: the stream's watch, and how long the caller may take nothing.
+    stream: Option<(Rc<Watch>, Duration)>,
     _call: Call,
-    _room: Option<OwnedSemaphorePermit>,
+    _place: Option<Arc<Place>>,
 }
 
-impl<B: Body + Unpin> Body for Answering<B> {
-    type Data = B::Data;
-    type Error = B::Error;
+impl Answering {
+    /// The sender has something to send; it asks for more when the caller has room for more.
+    fn handed_over(&self) {
+        if let Some((watch, patience)) = &self.stream {
+            watch.wait(*patience);
+        }
+    }
+}
+
+impl HttpBody for Answering {
+    type Data = Bytes;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match (&polled, &self.stream) {
+            (Poll::Ready(Some(Ok(_))), _) => self.handed_over(),
+            (_, Some((watch, _))) => watch.rest(),
+            (_, None) => {}
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -134,6 +178,17 @@ impl<B: Body + Unpin> Body for Answering<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        if let Some((watch, _)) = &self.stream {
+            if watch.has_given_up() {
+                self.body.caller_stalled();
+            }
+            watch.rest();
+        }
     }
 }
 
@@ -163,7 +218,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if polled.is_ready() && buf.filled().len() > before {
-            self.pace.heard();
+            self.pace.heard(buf.filled().get(before..).unwrap_or_default());
         }
         polled
     }
@@ -198,6 +253,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     }
 }
 
+/// How HTTP/2 begins (RFC 9113 section 3.4), as far as no HTTP/1 method does.
+const PREFACE: &[u8] = b"PRI";
+
 /// The watch never spins.
 const LEAST: Duration = Duration::from_millis(10);
 
@@ -229,11 +287,11 @@ mod tests {
     fn a_slow_head_is_cut_however_often_it_sends_a_byte() {
         run(async || {
             let pace = Pace::new(HEAD, IDLE);
-            pace.heard();
+            pace.heard(b"G");
             let dripping = async {
                 loop {
                     tokio::time::sleep(Duration::from_secs(1)).await;
-                    pace.heard();
+                    pace.heard(b"G");
                 }
             };
             tokio::select! {
@@ -257,10 +315,30 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_may_end_when_no_call_can_be_cut_off() {
+        run(async || {
+            let linger = Duration::from_secs(1);
+            let pace = Pace::new(HEAD, IDLE);
+            assert!(!pace.may_end(linger), "its first call may be on its way");
+            tokio::time::sleep(linger).await;
+            assert!(pace.may_end(linger));
+            pace.heard(b"GET /");
+            assert!(!pace.may_end(Duration::ZERO), "a head is arriving");
+            let call = pace.begin(false);
+            assert!(pace.may_end(linger), "it ends after this call");
+            drop(call);
+            assert!(!pace.may_end(linger));
+            let http2 = Pace::new(HEAD, IDLE);
+            http2.heard(b"PRI * HTTP/2.0");
+            assert!(http2.may_end(linger), "it says which streams it still takes");
+        });
+    }
+
+    #[test]
     fn a_call_may_take_its_time_and_idleness_begins_when_it_ends() {
         run(async || {
             let pace = Pace::new(HEAD, IDLE);
-            pace.heard();
+            pace.heard(b"G");
             let call = pace.begin(false);
             assert!(tokio::time::timeout(Duration::from_secs(1000), pace.overrun()).await.is_err());
             drop(call);

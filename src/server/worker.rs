@@ -88,7 +88,7 @@ async fn run(
 ) {
     let numbers = Rc::new(numbers);
     let host = |face| Host {
-        proxy: Proxy::new(parts.journal.clone(), face),
+        proxy: Proxy::new(parts.journal.clone(), parts.drain.deciding.clone(), face),
         live: Arc::clone(&parts.live),
         drain: parts.drain.clone(),
         faults: parts.faults.clone(),
@@ -103,10 +103,9 @@ async fn run(
         let connections = Arc::clone(&connections);
         tokio::task::spawn_local(async move {
             if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
-                serve_connection(host, stream, peer).await;
+                serve_connection(host, stream, peer, open).await;
             }
             connections.fetch_sub(1, Ordering::AcqRel);
-            drop(open);
         });
     }
     // The acceptor is gone; what is in flight has until the drain's bound, which ends the process.

@@ -9,12 +9,13 @@ use http::{Method, Request, Uri};
 use portcullis::access::attempt::{Connection, ReadRules, TrustedProxies};
 use portcullis::access::framing::{Bounds, Framer, Segment};
 use portcullis::access::path::{Reading, Tolerance};
+use portcullis::access::recording::Detail;
 use portcullis::access::route::{HostPattern, Preflights, Route, Routes};
 use portcullis::access::{Attempt, Decision, Identity, Reason};
 use portcullis::audit::checkpoint::{Checkpoint, Note, Origin, SigningKey};
 use portcullis::audit::hash::Hash;
 use portcullis::audit::record::{
-    self, Body, ClientEntry, DecisionEntry, Epochs, Head, MAX_RECORD_BYTES, Record, RequestEntry,
+    self, Body, ClientEntry, DecisionEntry, Epochs, Head, MAX_RECORD_BYTES, Record, RequestEntry, Shown,
 };
 use portcullis::authn::{Algorithm, Authn, AuthnLimits, Issuer, KeySource};
 use portcullis::clock::{Clock, Timestamp};
@@ -207,12 +208,16 @@ pub fn record(bytes: &[u8]) {
             service: Some("app"),
             method: "GET",
             host: Some(bytes),
-            path: Some(&text),
-            target: Some(bytes),
+            path: Some(Shown::Whole(text.as_bytes())),
+            target: Some(Shown::Whole(bytes)),
             query: &pieces,
             user_agent: Some(bytes),
             trace_id: None,
+            head: None,
+            tag: None,
         },
+        detail: Detail::Standard,
+        outcome_follows: true,
     };
     let mut out = Vec::new();
     let time = Timestamp::from_micros(1_700_000_000_000_000);

@@ -190,12 +190,31 @@ fn edited(config: &str, changes: &str) -> String {
 }
 
 #[test]
+fn systemd_holds_the_sockets_that_the_config_names() {
+    let socket = unit(&deploy("portcullis.socket"));
+    let held = &socket[&("Socket".into(), "ListenStream".into())];
+    let config =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/portcullis.toml"))
+            .unwrap();
+    let config: toml::Table = config.parse().unwrap();
+    let named =
+        [config["server"]["listen"][0].as_str().unwrap(), config["admin"]["listen"].as_str().unwrap()];
+    assert_eq!(held, &named);
+    assert_eq!(socket[&("Socket".into(), "Service".into())], ["portcullis.service"]);
+    let service = unit(&deploy("portcullis.service"));
+    assert_eq!(service[&("Service".into(), "Type".into())], ["notify"]);
+}
+
+#[test]
 fn systemd_finds_nothing_wrong_with_the_unit() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("portcullis.service");
     // It wants to see the binary, which is not installed here.
     std::fs::write(&path, deploy("portcullis.service").replace("/usr/local/bin/portcullis", BINARY)).unwrap();
-    let verified = match Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&path).output() {
+    let socket = dir.path().join("portcullis.socket");
+    std::fs::write(&socket, deploy("portcullis.socket")).unwrap();
+    let verify = Command::new("systemd-analyze").args(["verify", "--man=no"]).args([&path, &socket]).output();
+    let verified = match verify {
         Ok(output) => output,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             eprintln!("systemd-analyze is not installed: the unit was only parsed");
@@ -205,7 +224,7 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
     };
     // Other units of this machine are not ours to judge.
     let said = String::from_utf8_lossy(&verified.stderr).into_owned();
-    let ours: Vec<&str> = said.lines().filter(|line| line.contains("portcullis.service")).collect();
+    let ours: Vec<&str> = said.lines().filter(|line| line.contains("portcullis.s")).collect();
     assert!(ours.is_empty(), "{ours:#?}");
 }
 

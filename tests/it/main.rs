@@ -7,14 +7,22 @@
 mod support;
 
 mod admin;
+mod background_verification;
+mod backpressure;
+mod cancelled;
 mod cli;
 mod deploy;
+mod disk;
+mod faults;
 mod forwarding;
 mod hostile;
 mod house;
 mod jwt;
 mod listener;
 mod mtls;
+mod noise;
+mod open_allows;
+mod outside_mark;
 mod p1_no_record_no_pass;
 mod p2_what_was_decided_is_forwarded;
 mod p3_default_deny;
@@ -26,3 +34,4 @@ mod privileges;
 mod properties;
 mod readme;
 mod reload;
+mod upgrade;

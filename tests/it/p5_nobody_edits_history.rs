@@ -100,7 +100,7 @@ fn a_log_has_one_writer() {
     let output = site.command(&["serve", "--config", "gate.toml"]);
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("in use by another process"), "{said}");
+    assert!(said.contains("one origin has one writer"), "{said}");
     assert_eq!(gate.client().get("/public/x", None).status, 200);
     gate.stop().verify();
 }

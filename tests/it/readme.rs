@@ -361,6 +361,30 @@ fn the_guide_lists_the_metrics_there_are() {
     assert_eq!(listed, there);
 }
 
+#[test]
+fn every_alarm_has_a_page_that_says_what_to_do_and_when_it_is_over() {
+    let guide = text("docs/operations.md");
+    let (_, rest) = guide.split_once("## Alarms\n").unwrap();
+    let (alarms, rest) = rest.split_once("\n## Runbook\n").unwrap();
+    let (runbook, _) = rest.split_once("\n## ").unwrap();
+    let page_of = |row: &str| row.rsplit_once("](#").map(|(_, link)| link.trim_end_matches(") |").to_owned());
+    let linked: BTreeSet<String> = alarms
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .skip(1)
+        .map(|row| page_of(row).unwrap_or_default())
+        .collect();
+    let mut pages = BTreeSet::new();
+    for page in runbook.split("\n### ").skip(1) {
+        let title = page.lines().next().unwrap();
+        for part in ["**You see**", "**It means**", "**Do**", "**It is over when**"] {
+            assert!(page.contains(part), "{title}: {part} is missing");
+        }
+        pages.insert(title.to_lowercase().replace(' ', "-").replace('\'', ""));
+    }
+    assert_eq!(linked, pages);
+}
+
 fn read_all(dir: &Path, out: &mut String) {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();

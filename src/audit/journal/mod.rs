@@ -2,7 +2,9 @@
 //!
 //! | file | what is there |
 //! |---|---|
-//! | this one | the handle the request path holds; [`Permit`], [`Denial`], [`OpenAllow`] |
+//! | this one | the handle the request path holds |
+//! | [`permit`] | [`Permit`], [`Denial`], [`OpenAllow`]: what a durable decision is worth |
+//! | [`noise`] | denials that are counted, not recorded one by one |
 //! | [`queue`] | what waits for the writer, bounded |
 //! | [`writer`] | the one thread that owns chain, tree and store |
 //! | [`mod@reconcile`] | what a log must satisfy before it may grow again |
@@ -12,7 +14,10 @@
 //! 2. What was submitted commits, whether or not anyone still waits for it.
 //! 3. Every allow gets exactly one outcome record: from its [`OpenAllow`], or at the next start.
 //! 4. After a commit failed nothing is accepted until a restart has reconciled the log.
+//! 5. After [`Journal::stop`] no decision is accepted until a restart.
 
+pub mod noise;
+pub mod permit;
 pub mod queue;
 pub mod reconcile;
 pub mod writer;
@@ -20,25 +25,29 @@ pub mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::HeaderValue;
 use tokio::sync::oneshot;
 
-use self::queue::{Effect, Queue, Refused, Submission};
-use self::reconcile::{ReconcileError, reconcile};
+use self::noise::{Lean, Noise, Told};
+use self::permit::Outcome;
+pub use self::permit::{Denial, OpenAllow, Passage, Permit, RecordRef, Recorded};
+pub use self::queue::Held;
+use self::queue::{Effect, Opening, Queue, Refused, Submission};
+use self::reconcile::{LogState, ReconcileError, reconcile};
 use self::writer::Writer;
 use super::checkpoint::SigningKey;
 use super::record::{
-    Body, ClientEntry, DecisionEntry, Epochs, Event, OutcomeEntry, OutcomeResult, RequestEntry,
+    Body, ClientEntry, DecisionEntry, Epochs, Event, HeadEntry, OutcomeResult, RequestEntry, Shown,
 };
 use super::storage::Store;
-use crate::access::attempt::{RequestId, TraceContext};
-use crate::access::{Access, Attempt, Client, Decision, Identity, Reason};
-use crate::clock::Clock;
+use crate::access::recording::Recording;
+use crate::access::{Attempt, Client, Decision, Identity};
+use crate::clock::{Clock, Timestamp};
 
 /// A handle on the log that takes records. Clones share one log.
 #[derive(Clone)]
@@ -49,6 +58,7 @@ struct Shared {
     queue: Queue,
     published: Published,
     timeout: Duration,
+    noise: Noise,
 }
 
 /// How much the journal takes on, and how long it may take over it.
@@ -58,73 +68,8 @@ pub struct JournalOptions {
     pub queue: usize,
     /// The longest a decision waits to be durable.
     pub timeout: Duration,
-}
-
-/// A decision that is durable.
-#[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "moved once, from here to the forwarding; a box would cost more"
-)]
-pub enum Recorded {
-    /// The call may go through.
-    Allow(Permit),
-    /// The call may not.
-    Deny(Denial),
-}
-
-/// Proof that an allow was recorded, and the call it was recorded for. Forwarding consumes it.
-#[derive(Debug)]
-pub struct Permit {
-    passage: Passage,
-    open: OpenAllow,
-}
-
-/// What was decided, as the record has it: forwarding works from this and not from the request.
-#[derive(Debug)]
-pub struct Passage {
-    /// Service, method, host, path.
-    pub access: Access,
-    /// Who calls.
-    pub identity: Identity,
-    /// From where.
-    pub client: Client,
-    /// The request's id.
-    pub id: RequestId,
-    /// The request's trace.
-    pub trace: TraceContext,
-    /// Why it was allowed.
-    pub reason: Reason,
-    /// Its record.
-    pub record: RecordRef,
-}
-
-/// A deny that is durable.
-#[derive(Debug)]
-pub struct Denial {
-    /// Why.
-    pub reason: Reason,
-    /// Whether the caller had proved who it is.
-    pub proved: bool,
-    /// The request's id.
-    pub id: RequestId,
-    /// Its record.
-    pub record: RecordRef,
-}
-
-/// The number of a record: `<origin>/<index>`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecordRef {
-    /// The log's name.
-    pub origin: Arc<str>,
-    /// The record's position, from 0.
-    pub index: u64,
-}
-
-impl std::fmt::Display for RecordRef {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.origin, self.index)
-    }
+    /// What denials of callers who proved nothing may add to the log, bytes per second; `None` is unlimited.
+    pub denial_bytes: Option<u64>,
 }
 
 /// Why a decision could not be recorded. The caller's answer is 503 and nothing is forwarded.
@@ -136,9 +81,15 @@ pub enum Unrecorded {
     /// It was not durable in time. It may still become so; then its outcome says it was not forwarded.
     #[error("the log did not take the record in time")]
     TimedOut,
+    /// The disk has room only for what must still be said; the log takes decisions again once it has more.
+    #[error("the log's disk is full")]
+    DiskFull,
     /// A write failed; the log takes nothing until a restart.
     #[error("the log has failed and takes no records until the gate is restarted")]
     Failed,
+    /// The log was found not to be what it must be, and takes no decisions until a restart.
+    #[error("the log was stopped, for it does not hold, and takes no decisions until the gate is restarted")]
+    Stopped,
     /// The gate is shutting down.
     #[error("the log is closed")]
     Closed,
@@ -149,6 +100,8 @@ impl From<Refused> for Unrecorded {
         match refused {
             Refused::Full => Self::QueueFull,
             Refused::Failed => Self::Failed,
+            Refused::NoRoom => Self::DiskFull,
+            Refused::Stopped => Self::Stopped,
             Refused::Closed => Self::Closed,
         }
     }
@@ -173,20 +126,57 @@ impl Journal {
             queue: Queue::new(options.queue),
             published: Published::default(),
             timeout: options.timeout,
+            noise: Noise::new(options.denial_bytes, clock.clone()),
         });
         let journal = Self(Arc::clone(&shared));
         for index in &state.open {
-            shared
-                .queue
-                .outcome(*index, Outcome::new(OutcomeResult::Unknown).body(*index, epochs, Duration::ZERO));
+            shared.queue.outcome(
+                *index,
+                Outcome::new(OutcomeResult::Unknown).body(*index, epochs, Duration::ZERO, None),
+            );
         }
+        shared.published.last_time.store(state.last_time.as_micros(), Ordering::Relaxed);
         shared.published.set(state.frontier.size(), state.checkpoint.as_deref().unwrap_or_default());
-        let writer = Writer::new(store, key, clock, (state, epochs), journal.clone());
-        let thread = std::thread::Builder::new()
+        let thread = journal.start_writer(store, key, clock, (state, epochs))?;
+        Ok((journal, thread))
+    }
+
+    /// Takes the log in `store` up again after [`Journal::close`], as [`Journal::open`] does, for all clones of this
+    /// handle. Allows that were open when it was closed are closed as `unknown`, those of calls still going on here, too.
+    /// The writer must have ended.
+    ///
+    /// # Errors
+    /// [`ReconcileError`]; then the journal stays closed.
+    pub fn reopen(
+        &self,
+        store: Arc<dyn Store>,
+        key: SigningKey,
+        clock: Clock,
+        epochs: Epochs,
+    ) -> Result<JoinHandle<()>, ReconcileError> {
+        let state = reconcile(&*store, &key)?;
+        let size = state.frontier.size();
+        let unknown = |index: &u64| {
+            (*index, Outcome::new(OutcomeResult::Unknown).body(*index, epochs, Duration::ZERO, None))
+        };
+        self.0.queue.reopen(size, state.open.iter().map(unknown));
+        self.0.published.last_time.store(state.last_time.as_micros(), Ordering::Relaxed);
+        self.0.published.set(size, state.checkpoint.as_deref().unwrap_or_default());
+        self.start_writer(store, key, clock, (state, epochs))
+    }
+
+    fn start_writer(
+        &self,
+        store: Arc<dyn Store>,
+        key: SigningKey,
+        clock: Clock,
+        state: (LogState, Epochs),
+    ) -> Result<JoinHandle<()>, ReconcileError> {
+        let writer = Writer::new(store, key, clock, state, self.clone());
+        std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || writer.run())
-            .map_err(ReconcileError::Thread)?;
-        Ok((journal, thread))
+            .map_err(ReconcileError::Thread)
     }
 
     /// Records a decision and waits until it is durable.
@@ -203,23 +193,52 @@ impl Journal {
         decision: Decision,
         epochs: Epochs,
     ) -> Result<Recorded, Unrecorded> {
+        self.record_in_turn(attempt, identity, decision, epochs, async { Held::default() }).await
+    }
+
+    /// As [`Journal::record`], once it is this call's `turn`; what that gives is held until the record is durable or
+    /// refused. Nothing is submitted for a caller that goes away, or waits too long, before.
+    ///
+    /// # Errors
+    /// [`Unrecorded`]: the decision is not known to be durable.
+    pub async fn record_in_turn(
+        &self,
+        attempt: Attempt,
+        identity: Identity,
+        decision: Decision,
+        epochs: Epochs,
+        turn: impl Future<Output = Held>,
+    ) -> Result<Recorded, Unrecorded> {
         let body = decision_body(&attempt, &identity, &decision, epochs);
-        let effect = match decision {
-            Decision::Allow(_) => Effect::Opens(epochs),
-            Decision::Deny(_) => Effect::None,
+        let submit = async {
+            loop {
+                let (effect, first) = match &decision {
+                    Decision::Allow(_) => (Effect::Opens(opening(&attempt, epochs)), None),
+                    Decision::Deny(_) => {
+                        let bytes = body.sealed_len();
+                        match self.0.noise.tell(&attempt, &identity, &decision, (epochs, bytes)) {
+                            Told::Alone(first) => (Effect::None, first),
+                            Told::On(lean) => match self.lean(lean, epochs).await? {
+                                Some(index) => return Ok(Committed { index, open: None }),
+                                // The first never came to be: this one may be it.
+                                None => continue,
+                            },
+                        }
+                    }
+                };
+                let held = turn.await;
+                let (wake, woken) = oneshot::channel();
+                self.0.queue.decision(Submission { body, effect, wake: Some(wake), first, held })?;
+                // If the writer drops the waiter, its commit has failed.
+                return woken.await.map_err(|_| Unrecorded::Failed);
+            }
         };
-        let (wake, woken) = oneshot::channel();
-        self.0.queue.decision(Submission { body, effect, wake: Some(wake) })?;
-        let committed = match tokio::time::timeout(self.0.timeout, woken).await {
-            Ok(Ok(committed)) => committed,
-            // The writer dropped the waiter: its commit failed.
-            Ok(Err(_)) => return Err(Unrecorded::Failed),
-            Err(_) => return Err(Unrecorded::TimedOut),
-        };
+        let committed =
+            tokio::time::timeout(self.0.timeout, submit).await.unwrap_or(Err(Unrecorded::TimedOut))?;
         let record = RecordRef { origin: Arc::clone(&self.0.origin), index: committed.index };
         Ok(match (committed.open, attempt.access) {
-            (Some(open), Ok(access)) => Recorded::Allow(Permit {
-                passage: Passage {
+            (Some(open), Ok(access)) => Recorded::Allow(Permit::new(
+                Passage {
                     access,
                     identity,
                     client: attempt.client,
@@ -229,7 +248,7 @@ impl Journal {
                     record,
                 },
                 open,
-            }),
+            )),
             // An allow of what has no canonical form cannot be: it would be a denial without a ground, so it is one.
             (_, _) => Recorded::Deny(Denial {
                 reason: decision.grounds().reason,
@@ -240,6 +259,39 @@ impl Journal {
         })
     }
 
+    /// Waits until the record leant on is durable; its index, or `None` if it never will be.
+    async fn lean(&self, mut lean: Lean, epochs: Epochs) -> Result<Option<u64>, Unrecorded> {
+        let Ok(index) = lean.first.wait_for(Option::is_some).await.map(|index| *index) else {
+            return Ok(None);
+        };
+        // A log that takes nothing takes no counts either.
+        self.0.queue.admits()?;
+        self.0.noise.count(lean, epochs);
+        Ok(index)
+    }
+
+    /// Writes down what was counted until now.
+    pub async fn write_counts(&self) {
+        for (epochs, count) in self.0.noise.take() {
+            if let Err(error) = self.event(epochs, &count.event()).await {
+                tracing::error!(%error, ?count, "a count of denials could not be recorded");
+            }
+        }
+    }
+
+    /// Writes counts as they come, until dropped.
+    pub async fn keep_counts(self) {
+        loop {
+            tokio::time::sleep(noise::EVERY).await;
+            self.write_counts().await;
+        }
+    }
+
+    /// Sets what denials of callers who proved nothing may add to the log from now on, bytes per second.
+    pub fn bound_denials(&self, bytes: Option<u64>) {
+        self.0.noise.set_bound(bytes);
+    }
+
     /// Records an event of the gate itself and waits, without bound, until it is durable.
     ///
     /// # Errors
@@ -247,8 +299,39 @@ impl Journal {
     pub async fn event(&self, epochs: Epochs, event: &Event<'_>) -> Result<u64, Unrecorded> {
         let (wake, woken) = oneshot::channel();
         let body = Body::event(&epochs, event);
-        self.0.queue.event(Submission { body, effect: Effect::None, wake: Some(wake) })?;
+        self.0.queue.event(Submission {
+            body,
+            effect: Effect::None,
+            wake: Some(wake),
+            first: None,
+            held: Held::default(),
+        })?;
         woken.await.map(|committed| committed.index).map_err(|_| Unrecorded::Failed)
+    }
+
+    /// Submits an event of the gate itself, and waits for nothing.
+    ///
+    /// # Errors
+    /// [`Unrecorded`]: it was not submitted.
+    pub fn note(&self, epochs: Epochs, event: &Event<'_>) -> Result<(), Unrecorded> {
+        let body = Body::event(&epochs, event);
+        Ok(self.0.queue.event(Submission {
+            body,
+            effect: Effect::None,
+            wake: None,
+            first: None,
+            held: Held::default(),
+        })?)
+    }
+
+    /// Takes no decisions from now on, or takes them again. Events and outcomes are taken all the while.
+    pub fn pause(&self, paused: bool) {
+        self.0.queue.pause(paused);
+    }
+
+    /// Whether [`Journal::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.0.queue.is_closed()
     }
 
     /// The log's name.
@@ -261,6 +344,18 @@ impl Journal {
         self.0.queue.has_failed()
     }
 
+    /// Takes no decisions from now on, though no write failed: the log is not what it must be, or somebody else writes
+    /// under its name. Events and the outcomes of open allows are still taken.
+    pub fn stop(&self) {
+        self.0.queue.stop();
+        metrics::gauge!("portcullis_log_stopped").set(1.0);
+    }
+
+    /// Whether [`Journal::stop`] was called.
+    pub fn is_stopped(&self) -> bool {
+        self.0.queue.is_stopped()
+    }
+
     /// How many submissions wait for the writer.
     pub fn waiting(&self) -> usize {
         self.0.queue.len()
@@ -269,6 +364,11 @@ impl Journal {
     /// The number of records that are durable: what lies below it may be released to anyone.
     pub fn size(&self) -> u64 {
         self.0.published.size.load(Ordering::Acquire)
+    }
+
+    /// The time of the last record of this run: no later record's lies before it.
+    pub fn last_time(&self) -> Timestamp {
+        Timestamp::from_micros(self.0.published.last_time.load(Ordering::Relaxed))
     }
 
     /// The latest checkpoint, as a signed note; empty before the first.
@@ -283,9 +383,29 @@ impl Journal {
     }
 }
 
+fn opening(attempt: &Attempt, epochs: Epochs) -> Opening {
+    let follows = attempt.recording().is_none_or(|recording| recording.outcomes);
+    Opening { epochs, follows, tag: tag(attempt) }
+}
+
+/// The mark of what only asks whether a service is alive.
+fn tag(attempt: &Attempt) -> Option<&'static str> {
+    attempt.is_health_check().then_some(HEALTH_CHECK)
+}
+
 fn decision_body(attempt: &Attempt, identity: &Identity, decision: &Decision, epochs: Epochs) -> Body {
     let query: Vec<&[u8]> = attempt.query_names().map(str::as_bytes).collect();
-    let access = attempt.access.as_ref().ok();
+    let standard = Recording::default();
+    let recording = attempt.recording().unwrap_or(&standard);
+    let path = attempt.access.as_ref().ok().map(|access| access.path.as_str());
+    let redacted = path.and_then(|path| recording.redacted(path));
+    let fields: Vec<&[u8]> = attempt.head.iter().flat_map(|head| &head.fields).map(AsRef::as_ref).collect();
+    let head = attempt.head.as_ref().map(|head| HeadEntry {
+        version: head.version,
+        fields: &fields,
+        content_type: head.content_type.as_ref().map(HeaderValue::as_bytes),
+        content_length: head.content_length,
+    });
     let Client { ip, port, via, tls } = attempt.client;
     Body::decision(&DecisionEntry {
         decision,
@@ -298,127 +418,22 @@ fn decision_body(attempt: &Attempt, identity: &Identity, decision: &Decision, ep
             service: attempt.service(),
             method: attempt.method.as_str(),
             host: attempt.host_bytes(),
-            path: access.map(|access| access.path.as_str()),
-            target: attempt.refused_target(),
+            path: path.map(|path| Shown::of(path.as_bytes(), redacted.as_deref())),
+            target: attempt.refused_target().map(|target| Shown::of(target, attempt.redacted_target())),
             query: &query,
             user_agent: attempt.user_agent.as_ref().map(HeaderValue::as_bytes),
             trace_id: Some(attempt.trace.trace_id()),
+            head,
+            // A refused call is not left out of anything, whatever it calls itself.
+            tag: matches!(decision, Decision::Allow(_)).then(|| tag(attempt)).flatten(),
         },
+        detail: recording.detail,
+        outcome_follows: recording.outcomes,
     })
 }
 
-impl Permit {
-    /// Gives up the permit for the call it stands for, and the duty to say what became of it.
-    pub fn spend(self) -> (Passage, OpenAllow) {
-        (self.passage, self.open)
-    }
-}
-
-/// An allow whose outcome is not known yet. Dropping it writes the outcome, whatever it is by then; until
-/// [`OpenAllow::forwarding`] is called that is `not_forwarded`.
-#[derive(Debug)]
-pub struct OpenAllow {
-    journal: Journal,
-    index: u64,
-    epochs: Epochs,
-    started: Instant,
-    outcome: Outcome,
-}
-
-/// What became of an allowed call, so far.
-#[derive(Debug)]
-pub struct Outcome {
-    result: OutcomeResult,
-    /// What went wrong, as one word.
-    pub detail: Option<&'static str>,
-    /// The status the caller was sent.
-    pub status: Option<u16>,
-    /// Bytes of the request's body that were sent on.
-    pub request_bytes: Arc<AtomicU64>,
-    /// Bytes of the response's body that were sent on.
-    pub response_bytes: u64,
-    /// Where it was sent, or was to be.
-    pub upstream: Option<Arc<str>>,
-}
-
-impl Outcome {
-    fn new(result: OutcomeResult) -> Self {
-        Self {
-            result,
-            detail: None,
-            status: None,
-            request_bytes: Arc::default(),
-            response_bytes: 0,
-            upstream: None,
-        }
-    }
-
-    fn body(&self, decision: u64, epochs: Epochs, duration: Duration) -> Body {
-        Body::outcome(&OutcomeEntry {
-            decision,
-            epochs,
-            result: self.result,
-            detail: self.detail,
-            status: self.status,
-            request_bytes: self.request_bytes.load(Ordering::Relaxed),
-            response_bytes: self.response_bytes,
-            duration,
-            upstream: self.upstream.as_deref(),
-        })
-    }
-}
-
-impl OpenAllow {
-    fn new(journal: Journal, index: u64, epochs: Epochs) -> Self {
-        Self {
-            journal,
-            index,
-            epochs,
-            started: Instant::now(),
-            outcome: Outcome::new(OutcomeResult::NotForwarded),
-        }
-    }
-
-    /// The call goes out now: from here on it is `aborted` unless it ends otherwise.
-    pub fn forwarding(&mut self) {
-        self.outcome.result = OutcomeResult::Aborted;
-    }
-
-    /// The upstream could not be reached, or did not answer as it must; the caller was sent `status`, if that could
-    /// still be said.
-    pub fn upstream_failed(mut self, detail: &'static str, status: Option<u16>) {
-        self.outcome.result = OutcomeResult::UpstreamError;
-        self.fault(detail, status);
-    }
-
-    /// The call could not be carried out, and not by the upstream's fault: `not_forwarded` or `aborted`, as far as it
-    /// had come.
-    pub fn given_up(mut self, detail: &'static str, status: u16) {
-        self.fault(detail, Some(status));
-    }
-
-    fn fault(&mut self, detail: &'static str, status: Option<u16>) {
-        self.outcome.detail = Some(detail);
-        self.outcome.status = status.or(self.outcome.status);
-    }
-
-    /// The response went out whole.
-    pub fn completed(mut self) {
-        self.outcome.result = OutcomeResult::Completed;
-    }
-
-    /// What is known so far, to be added to.
-    pub fn outcome(&mut self) -> &mut Outcome {
-        &mut self.outcome
-    }
-}
-
-impl Drop for OpenAllow {
-    fn drop(&mut self) {
-        let body = self.outcome.body(self.index, self.epochs, self.started.elapsed());
-        self.journal.0.queue.outcome(self.index, body);
-    }
-}
+/// What a record of a health check, and of its outcome, is marked with.
+pub const HEALTH_CHECK: &str = "health_check";
 
 /// A submission that has become durable, as the writer tells the one who waits.
 #[derive(Debug)]
@@ -431,12 +446,13 @@ pub struct Committed {
 #[derive(Debug)]
 struct Published {
     size: AtomicU64,
+    last_time: AtomicI64,
     note: Mutex<Arc<str>>,
 }
 
 impl Default for Published {
     fn default() -> Self {
-        Self { size: AtomicU64::new(0), note: Mutex::new("".into()) }
+        Self { size: AtomicU64::new(0), last_time: AtomicI64::new(i64::MIN), note: Mutex::new("".into()) }
     }
 }
 

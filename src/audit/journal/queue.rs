@@ -3,10 +3,12 @@
 //! Decisions and events wake the writer; outcomes do not. They ride with the next decision, or go once they have
 //! waited [`OUTCOME_WAIT`]: an outcome never costs a sync that a decision would have to stand behind.
 
+use std::any::Any;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::Committed;
 use crate::audit::record::{Body, Epochs};
@@ -20,6 +22,23 @@ pub struct Submission {
     pub effect: Effect,
     /// Who waits for it.
     pub wake: Option<oneshot::Sender<Committed>>,
+    /// Who leans on it, and waits for its index.
+    pub first: Option<watch::Sender<Option<u64>>>,
+    /// What is let go once it is durable or refused, whether or not anyone still waits.
+    pub held: Held,
+}
+
+/// Something kept until it is dropped; the journal does not look at it.
+#[derive(Debug, Default)]
+pub struct Held {
+    _kept: Option<Box<dyn Any + Send>>,
+}
+
+impl Held {
+    /// Keeps `what`.
+    pub fn new(what: impl Any + Send) -> Self {
+        Self { _kept: Some(Box::new(what)) }
+    }
 }
 
 /// What a record does to the set of open allows.
@@ -27,10 +46,21 @@ pub struct Submission {
 pub enum Effect {
     /// Nothing.
     None,
-    /// It is an allow, under these epochs: it opens one.
-    Opens(Epochs),
+    /// It is an allow: it opens one, if its outcome is to follow.
+    Opens(Opening),
     /// It is the outcome of the decision at this index: it closes that one.
     Closes(u64),
+}
+
+/// What an allow's outcome will need of its decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// What it was decided by.
+    pub epochs: Epochs,
+    /// Whether there will be one.
+    pub follows: bool,
+    /// The decision's mark.
+    pub tag: Option<&'static str>,
 }
 
 /// Why the queue takes nothing.
@@ -40,6 +70,10 @@ pub enum Refused {
     Full,
     /// A commit failed.
     Failed,
+    /// Decisions are refused for a while, since the disk has no room for them.
+    NoRoom,
+    /// Decisions are refused for good, though no commit failed.
+    Stopped,
     /// It was closed.
     Closed,
 }
@@ -51,6 +85,11 @@ pub struct Queue {
     state: Mutex<State>,
     ready: Condvar,
     limit: usize,
+    /// Whether decisions are refused for a while.
+    paused: AtomicBool,
+    closed: AtomicBool,
+    /// Whether decisions are refused for good; events and outcomes are not.
+    stopped: AtomicBool,
 }
 
 struct State {
@@ -61,6 +100,8 @@ struct State {
     /// When the oldest waiting outcome came, if any waits.
     outcome_since: Option<Instant>,
     stage: Stage,
+    /// Allows below this index were closed when the log was taken up again: what comes of them later is dropped.
+    settled: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,12 +111,35 @@ enum Stage {
     Failed,
 }
 
+impl Stage {
+    const fn takes(self) -> Result<(), Refused> {
+        match self {
+            Self::Open => Ok(()),
+            Self::Closed => Err(Refused::Closed),
+            Self::Failed => Err(Refused::Failed),
+        }
+    }
+}
+
 impl Queue {
     /// A queue for at most `limit` decisions.
     pub fn new(limit: usize) -> Self {
-        let state =
-            State { waiting: Vec::new(), urgent: 0, bytes: 0, outcome_since: None, stage: Stage::Open };
-        Self { state: Mutex::new(state), ready: Condvar::new(), limit }
+        let state = State {
+            waiting: Vec::new(),
+            urgent: 0,
+            bytes: 0,
+            outcome_since: None,
+            stage: Stage::Open,
+            settled: 0,
+        };
+        Self {
+            state: Mutex::new(state),
+            ready: Condvar::new(),
+            limit,
+            stopped: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+        }
     }
 
     /// Submits a decision.
@@ -83,7 +147,9 @@ impl Queue {
     /// # Errors
     /// [`Refused`]: it was not submitted.
     pub fn decision(&self, submission: Submission) -> Result<(), Refused> {
-        self.urgent(submission, self.limit)
+        let state = self.lock();
+        self.takes_decisions(&state)?;
+        self.push(state, submission, self.limit)
     }
 
     /// Submits an event of the gate's own; these have room that decisions do not take from them.
@@ -91,18 +157,26 @@ impl Queue {
     /// # Errors
     /// [`Refused`]: it was not submitted.
     pub fn event(&self, submission: Submission) -> Result<(), Refused> {
-        self.urgent(submission, self.limit + EVENT_ROOM)
+        let state = self.lock();
+        state.stage.takes()?;
+        self.push(state, submission, self.limit + EVENT_ROOM)
     }
 
     /// Submits the outcome of the decision at `index`. After a failed commit it is dropped: the next start closes
     /// the allow.
     pub fn outcome(&self, index: u64, body: Body) {
         let mut state = self.lock();
-        if state.stage == Stage::Failed {
+        if state.stage == Stage::Failed || index < state.settled {
             return;
         }
         state.bytes += body.sealed_len();
-        state.waiting.push(Submission { body, effect: Effect::Closes(index), wake: None });
+        state.waiting.push(Submission {
+            body,
+            effect: Effect::Closes(index),
+            wake: None,
+            first: None,
+            held: Held::default(),
+        });
         if state.outcome_since.is_none() {
             state.outcome_since = Some(Instant::now());
             if state.urgent == 0 {
@@ -112,13 +186,21 @@ impl Queue {
         }
     }
 
-    fn urgent(&self, submission: Submission, limit: usize) -> Result<(), Refused> {
-        let mut state = self.lock();
-        match state.stage {
-            Stage::Open => {}
-            Stage::Closed => return Err(Refused::Closed),
-            Stage::Failed => return Err(Refused::Failed),
+    fn takes_decisions(&self, state: &State) -> Result<(), Refused> {
+        if self.is_stopped() {
+            return Err(Refused::Stopped);
         }
+        // A failure and an end are final, and say more than a pause.
+        state.stage.takes()?;
+        if self.paused.load(Ordering::Acquire) { Err(Refused::NoRoom) } else { Ok(()) }
+    }
+
+    fn push(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        submission: Submission,
+        limit: usize,
+    ) -> Result<(), Refused> {
         if state.urgent >= limit || state.bytes + submission.body.sealed_len() > MAX_BYTES {
             return Err(Refused::Full);
         }
@@ -161,11 +243,33 @@ impl Queue {
 
     /// Takes no more decisions; what waits is still to be committed.
     pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
         let mut state = self.lock();
         if state.stage == Stage::Open {
             state.stage = Stage::Closed;
         }
         self.ready.notify_one();
+    }
+
+    /// Opens a queue whose writer has ended, for a log of `size` records whose open allows are being closed by
+    /// `outcomes`. What their own calls say of them, before or after this, is dropped.
+    pub fn reopen(&self, size: u64, outcomes: impl Iterator<Item = (u64, Body)>) {
+        let mut state = self.lock();
+        self.closed.store(false, Ordering::Release);
+        (state.stage, state.settled) = (Stage::Open, size);
+        (state.urgent, state.bytes) = (0, 0);
+        state.waiting.clear();
+        for (index, body) in outcomes {
+            state.bytes += body.sealed_len();
+            state.waiting.push(Submission {
+                body,
+                effect: Effect::Closes(index),
+                wake: None,
+                first: None,
+                held: Held::default(),
+            });
+        }
+        state.outcome_since = (!state.waiting.is_empty()).then(Instant::now);
     }
 
     /// Takes nothing any more and drops what waits: whoever waits for it learns that it failed.
@@ -176,6 +280,35 @@ impl Queue {
         state.urgent = 0;
         state.bytes = 0;
         state.outcome_since = None;
+    }
+
+    /// Whether a decision would be taken, but for the room in the queue.
+    ///
+    /// # Errors
+    /// [`Refused`]: why not.
+    pub fn admits(&self) -> Result<(), Refused> {
+        self.takes_decisions(&self.lock())
+    }
+
+    /// Takes no decisions until told otherwise. What waits is committed; events and outcomes are still taken.
+    pub fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Release);
+    }
+
+    /// Whether [`Queue::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Takes no more decisions, for good. What waits is committed; so are events, and the outcomes of allows that are
+    /// open.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Queue::stop`] was called.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
     }
 
     /// Whether [`Queue::fail`] was called.

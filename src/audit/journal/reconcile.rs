@@ -2,9 +2,9 @@
 
 use crate::audit::checkpoint::{Checkpoint, CheckpointError, SigningKey};
 use crate::audit::hash::Hash;
-use crate::audit::merkle::{Frontier, NodeId};
+use crate::audit::merkle::Frontier;
 use crate::audit::record::{Head, RecordError};
-use crate::audit::storage::{Store, StoreError};
+use crate::audit::storage::{Store, StoreError, leaf_or_node};
 use crate::clock::Timestamp;
 
 /// Where a log stands.
@@ -110,7 +110,7 @@ pub fn reconcile(store: &dyn Store, key: &SigningKey) -> Result<LogState, Reconc
     if size != held {
         return Err(ReconcileError::Size { signed: size, held });
     }
-    let frontier = Frontier::rebuild(held, |id| fetch(store, id))?;
+    let frontier = Frontier::rebuild(held, |id| leaf_or_node(store, id))?;
     if let Some(signed) = signed
         && signed.root() != frontier.root()
     {
@@ -129,13 +129,4 @@ pub fn reconcile(store: &dyn Store, key: &SigningKey) -> Result<LogState, Reconc
         }
     };
     Ok(LogState { frontier, prev, last_time, open: store.open_allows()?, checkpoint })
-}
-
-/// A leaf hash, from its record, or a stored node.
-fn fetch(store: &dyn Store, id: NodeId) -> Result<Hash, StoreError> {
-    if id.level > 0 {
-        return store.node(id)?.ok_or(StoreError::Missing("tree node"));
-    }
-    let record = store.record(id.index)?.ok_or(StoreError::Missing("record"))?;
-    Ok(Hash::leaf(&record))
 }

@@ -2,17 +2,19 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Condvar, Mutex};
+use std::time::Instant;
 
 use http::Request;
 
 use super::*;
+use crate::access::Reason;
 use crate::access::attempt::{Connection, ReadRules, TrustedProxies};
 use crate::access::path::Tolerance;
 use crate::access::route::{HostPattern, Preflights, Route, Routes};
 use crate::audit::checkpoint::Origin;
 use crate::audit::hash::Hash;
 use crate::audit::merkle::NodeId;
-use crate::audit::record::{Kind, Record};
+use crate::audit::record::{Kind, Record, Room};
 use crate::audit::rocks::{RocksOptions, RocksStore};
 use crate::audit::storage::{Batch, LogIdentity, StoreError, Visit, Walk};
 use crate::audit::verify::Verifier;
@@ -127,7 +129,7 @@ impl Log {
             changed: Condvar::new(),
             stuck: AtomicBool::new(false),
         });
-        let options = JournalOptions { queue, timeout };
+        let options = JournalOptions { queue, timeout, denial_bytes: None };
         let shared: Arc<dyn Store> = Arc::<MoodyStore>::clone(&store);
         let (journal, writer) = Journal::open(shared, key(), Clock::system(), options, EPOCHS).unwrap();
         Open { log: self, store, journal, writer }
@@ -206,7 +208,8 @@ fn attempt() -> Attempt {
         tolerance: Tolerance::default(),
         preflights: Preflights::Off,
         certificates: Default::default(),
-        recording: Default::default(),
+        // Denials here are alike, and each is to be on record.
+        recording: Recording { collapse: false, ..Recording::default() },
     }]);
     let (head, ()) = Request::get("/x").header("host", "app").body(()).unwrap().into_parts();
     let connection = Connection::without_certificate("192.0.2.1:5000".parse().unwrap(), None);
@@ -341,6 +344,35 @@ fn the_queue_is_bounded_and_refuses_what_is_over() {
 }
 
 #[test]
+fn a_paused_journal_takes_outcomes_and_events_and_no_decision_until_it_goes_on() {
+    let log = Log::new();
+    let open = log.open(16, LONG);
+    let permit = open.permit();
+    open.journal.pause(true);
+    assert_eq!(open.record(allow()).err(), Some(Unrecorded::DiskFull));
+    assert_eq!(open.record(deny()).err(), Some(Unrecorded::DiskFull));
+    drop(permit);
+    open.journal.note(EPOCHS, &Event::Disk { room: Room::Full, free_bytes: 1 }).unwrap();
+    open.journal.pause(false);
+    open.record(deny()).unwrap();
+    let records = open.close();
+    let kinds: Vec<_> = records.iter().map(|record| record["kind"].as_str().unwrap()).collect();
+    assert_eq!((kinds.len(), kinds[0], kinds[3]), (4, "decision", "decision"));
+    assert!(kinds[1..3].contains(&"outcome") && kinds[1..3].contains(&"lifecycle"), "{kinds:?}");
+}
+
+#[test]
+fn a_log_that_has_failed_says_so_though_it_is_paused() {
+    let log = Log::new();
+    let open = log.open(16, LONG);
+    open.store.set(Mood::Fails);
+    assert_eq!(open.record(allow()).err(), Some(Unrecorded::Failed));
+    open.journal.pause(true);
+    assert_eq!(open.record(allow()).err(), Some(Unrecorded::Failed));
+    open.writer.join().unwrap();
+}
+
+#[test]
 fn an_outcome_waits_for_no_decision_longer_than_it_must() {
     let log = Log::new();
     let open = log.open(16, LONG);
@@ -361,7 +393,7 @@ fn another_origin_or_key_may_not_take_up_the_log() {
     open.close();
     let take_up = |key: SigningKey| {
         let store = Arc::new(RocksStore::open(log.dir.path(), RocksOptions::default()).unwrap());
-        let options = JournalOptions { queue: 1, timeout: LONG };
+        let options = JournalOptions { queue: 1, timeout: LONG, denial_bytes: None };
         Journal::open(store, key, Clock::system(), options, EPOCHS).err()
     };
     let origin = |text| Origin::parse(text).unwrap();
@@ -374,10 +406,10 @@ fn another_origin_or_key_may_not_take_up_the_log() {
 #[test]
 fn a_clock_that_jumps_back_never_takes_a_records_time_with_it() {
     let log = Log::new();
-    let at = |secs: i64| crate::clock::Timestamp::from_micros(secs * 1_000_000);
+    let at = |secs: i64| Timestamp::from_micros(secs * 1_000_000);
     let clock = Clock::manual(at(1_000));
     let store = Arc::new(RocksStore::open(log.dir.path(), RocksOptions::default()).unwrap());
-    let options = JournalOptions { queue: 16, timeout: LONG };
+    let options = JournalOptions { queue: 16, timeout: LONG, denial_bytes: None };
     let (journal, writer) = Journal::open(store, key(), clock.clone(), options, EPOCHS).unwrap();
     let record =
         || log.runtime.block_on(journal.record(attempt(), Identity::Anonymous, deny(), EPOCHS)).unwrap();

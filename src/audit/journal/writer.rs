@@ -1,6 +1,7 @@
 //! The one thread that owns chain, tree and store.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::queue::{Effect, Queue, Submission};
@@ -11,7 +12,7 @@ use crate::audit::hash::Hash;
 use crate::audit::merkle::Frontier;
 use crate::audit::record::{self, Body, Epochs, Event};
 use crate::audit::storage::{Batch, Store, StoreError};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Moment, Timestamp};
 
 /// Takes what waits, never waits for more, and writes it as one batch.
 pub struct Writer {
@@ -30,13 +31,6 @@ pub struct Writer {
     batch: Batch,
 }
 
-/// A moment on the wall and on the monotonic clock: their difference shows a jump.
-#[derive(Clone, Copy)]
-struct Moment {
-    wall: Timestamp,
-    steady: Instant,
-}
-
 impl Writer {
     /// A writer that goes on from a log's state, under the epochs that its own records name.
     pub fn new(
@@ -47,7 +41,8 @@ impl Writer {
         journal: Journal,
     ) -> Self {
         // A clock that is behind the log is a jump; one that is ahead of it is time gone by.
-        let last = Moment { wall: state.last_time.max(clock.now()), steady: Instant::now() };
+        let now = clock.moment();
+        let last = Moment { wall: now.wall.max(state.last_time), ..now };
         Self {
             store,
             key,
@@ -102,9 +97,11 @@ impl Writer {
             let index = self.append(time, &submission.body);
             match submission.effect {
                 Effect::None => {}
-                Effect::Opens(epochs) => {
-                    self.epochs = epochs;
-                    self.batch.opened.push(index);
+                Effect::Opens(opening) => {
+                    self.epochs = opening.epochs;
+                    if opening.follows {
+                        self.batch.opened.push(index);
+                    }
                 }
                 Effect::Closes(decision) => self.batch.closed.push(decision),
             }
@@ -123,6 +120,7 @@ impl Writer {
             self.kept = Some(Instant::now());
         }
         self.journal.0.published.set(size, &self.batch.checkpoint);
+        self.journal.0.published.last_time.store(self.floor.as_micros(), Ordering::Relaxed);
         metrics::counter!("portcullis_log_records_total").increment(size - first);
         metrics::counter!("portcullis_log_commits_total").increment(1);
         metrics::gauge!("portcullis_log_size").set(size as f64);
@@ -130,9 +128,12 @@ impl Writer {
         // 4. Events of the writer's own come before the submissions.
         let own = size - first - taken.len() as u64;
         for (index, submission) in (first + own..).zip(taken.drain(..)) {
+            if let Some(first) = submission.first {
+                first.send_replace(Some(index));
+            }
             let Some(wake) = submission.wake else { continue };
             let open = match submission.effect {
-                Effect::Opens(epochs) => Some(OpenAllow::new(self.journal.clone(), index, epochs)),
+                Effect::Opens(opening) => Some(OpenAllow::new(self.journal.clone(), index, opening)),
                 Effect::None | Effect::Closes(_) => None,
             };
             // Nobody may be waiting any more: then the open allow drops here and says `not_forwarded`.
@@ -153,9 +154,12 @@ impl Writer {
     }
 
     /// The time of the batch: never before the last one's. A jump of the machine's clock is a record of its own.
+    ///
+    /// A clock that was once far ahead thus stops the log's time until it has been caught up with: order is worth more
+    /// than a time that was wrong anyway. The record of the jump back says how far the log is ahead from there on.
     fn tell_time(&mut self) -> Timestamp {
-        let now = Moment { wall: self.clock.now(), steady: Instant::now() };
-        let expected = self.last.wall.plus(now.steady - self.last.steady);
+        let now = self.clock.moment();
+        let expected = self.last.wall.plus(now.boot.saturating_sub(self.last.boot));
         let jump_us = now.wall.as_micros() - expected.as_micros();
         let time = now.wall.max(self.floor);
         (self.floor, self.last) = (time, now);
@@ -180,5 +184,5 @@ impl Drop for FailOnPanic<'_> {
 /// How often a checkpoint is kept for good.
 const KEEP_EVERY: Duration = Duration::from_secs(60);
 
-/// How far the wall clock may drift from the monotonic one between two batches, microseconds.
+/// How far the wall clock may drift from the time since boot between two batches, microseconds.
 const JUMP_US: u64 = 1_000_000;

@@ -1,16 +1,16 @@
 //! What decisions, outcomes and events say of themselves. Keys are written here in the order of the format.
-//!
-//! Budgets (encoded bytes) are at the end of this file, with the check that they cannot add up to more than a record.
 
-use std::borrow::Cow;
-use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
+use super::fields::{Fields, budget};
 use super::text::{self, number};
-use super::{Body, Kind, MAX_HEAD_BYTES, MAX_RECORD_BYTES};
+use super::{Body, Kind, Room};
 use crate::access::certificate::ClientCertificate;
-use crate::access::{Caller, Decision, Identity, Rule};
+use crate::access::recording::Detail;
+use crate::access::{Decision, Identity};
 use crate::audit::hash::Hash;
 use crate::clock::Timestamp;
 
@@ -38,6 +38,10 @@ pub struct DecisionEntry<'a> {
     pub client: ClientEntry<'a>,
     /// What was asked for.
     pub request: RequestEntry<'a>,
+    /// How much of it is told.
+    pub detail: Detail,
+    /// Whether, if it is an allow, a record of its outcome will follow.
+    pub outcome_follows: bool,
 }
 
 /// Where a call came from.
@@ -65,16 +69,52 @@ pub struct RequestEntry<'a> {
     /// The canonical host, or what stood in its place; if that has user information (`name:secret@`), it is left out.
     pub host: Option<&'a [u8]>,
     /// The canonical path that was decided; `None` if there is none.
-    pub path: Option<&'a str>,
-    /// The target as it arrived, where there is no canonical path. Only what is before `?` or `#` is written, and
-    /// user information is left out: the rest can be secret.
-    pub target: Option<&'a [u8]>,
+    pub path: Option<Shown<'a>>,
+    /// The target as it arrived, where there is no canonical path, and only there. Only what is before `?` or `#` is
+    /// written, and user information is left out: the rest can be secret.
+    pub target: Option<Shown<'a>>,
     /// The names of the query's parameters, undecoded, in order; never their values.
     pub query: &'a [&'a [u8]],
     /// `User-Agent`.
     pub user_agent: Option<&'a [u8]>,
     /// The trace ID of `traceparent`, carried or begun (32 hex digits).
     pub trace_id: Option<&'a str>,
+    /// What else the head says; written at full detail.
+    pub head: Option<HeadEntry<'a>>,
+    /// What marks it out, as one word: `health_check`.
+    pub tag: Option<&'a str>,
+}
+
+/// A path or target as it is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown<'a> {
+    /// As it is.
+    Whole(&'a [u8]),
+    /// With `{}` in the place of what is secret in it, or a pattern in the place of all of it.
+    Redacted(&'a str),
+}
+
+impl<'a> Shown<'a> {
+    /// `redacted` where there is such, else `whole`.
+    pub const fn of(whole: &'a [u8], redacted: Option<&'a str>) -> Self {
+        match redacted {
+            Some(redacted) => Self::Redacted(redacted),
+            None => Self::Whole(whole),
+        }
+    }
+}
+
+/// What a head says beside what it asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadEntry<'a> {
+    /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
+    pub version: &'a str,
+    /// The names of its fields.
+    pub fields: &'a [&'a [u8]],
+    /// `Content-Type`.
+    pub content_type: Option<&'a [u8]>,
+    /// `Content-Length`.
+    pub content_length: Option<u64>,
 }
 
 /// What became of an allowed call.
@@ -98,6 +138,8 @@ pub struct OutcomeEntry<'a> {
     pub duration: Duration,
     /// The upstream that answered, or that was tried last.
     pub upstream: Option<&'a str>,
+    /// The mark of its decision, if that has one.
+    pub tag: Option<&'a str>,
 }
 
 /// How an allowed call ended.
@@ -147,10 +189,26 @@ pub enum Event<'a> {
     },
     /// The gate has drained and closes the log.
     Stopped,
+    /// The gate closes the log and hands it to the process that takes its place.
+    HandedOver,
     /// The clock moved by more than a second otherwise than by passing.
     ClockJumped {
         /// Microseconds; negative if it was set back.
         by_us: i64,
+    },
+    /// The room on the log's disk became more or less.
+    Disk {
+        /// What it is now.
+        room: Room,
+        /// Bytes free, less those held back.
+        free_bytes: u64,
+    },
+    /// The log was verified while it was in use, and does not hold.
+    VerificationFailed {
+        /// The first bad index.
+        first_bad_index: u64,
+        /// What is wrong with it.
+        fault: &'a str,
     },
     /// A policy was loaded; its epoch is the record's.
     PolicyLoaded {
@@ -185,17 +243,41 @@ pub enum Event<'a> {
         /// When counting began; it ended at the record's time.
         since: Timestamp,
     },
+    /// Denials like one that is on record, and not recorded themselves.
+    Collapsed {
+        /// The index of that one.
+        decision: u64,
+        /// How many.
+        count: u64,
+        /// When the first of these came; the last came before the record's time.
+        since: Timestamp,
+    },
+    /// Denials of callers who proved nothing, beyond what those may add to the log.
+    Folded {
+        /// The index of one of them, which is on record.
+        decision: u64,
+        /// How many more.
+        count: u64,
+        /// When the first of these came; the last came before the record's time.
+        since: Timestamp,
+        /// Where all of them came from; `None` is anywhere.
+        network: Option<IpNet>,
+    },
 }
 
 impl Event<'_> {
     const fn kind(&self) -> Kind {
         match self {
-            Self::Created { .. } | Self::Started { .. } | Self::Stopped | Self::ClockJumped { .. } => {
-                Kind::Lifecycle
-            }
+            Self::Created { .. }
+            | Self::Started { .. }
+            | Self::Stopped
+            | Self::HandedOver
+            | Self::ClockJumped { .. }
+            | Self::Disk { .. }
+            | Self::VerificationFailed { .. } => Kind::Lifecycle,
             Self::PolicyLoaded { .. } | Self::PolicyRefused { .. } => Kind::Policy,
             Self::ConfigLoaded | Self::ConfigRefused { .. } | Self::CertificatesLoaded { .. } => Kind::Config,
-            Self::Sum { .. } => Kind::Summary,
+            Self::Sum { .. } | Self::Collapsed { .. } | Self::Folded { .. } => Kind::Summary,
         }
     }
 
@@ -204,11 +286,16 @@ impl Event<'_> {
             Self::Created { .. } => "created",
             Self::Started { .. } => "started",
             Self::Stopped => "stopped",
+            Self::HandedOver => "handed_over",
             Self::ClockJumped { .. } => "clock_jumped",
+            Self::Disk { room, .. } => room.event(),
+            Self::VerificationFailed { .. } => "verification_failed",
             Self::PolicyLoaded { .. } | Self::ConfigLoaded => "loaded",
             Self::PolicyRefused { .. } | Self::ConfigRefused { .. } => "refused",
             Self::CertificatesLoaded { .. } => "certificates_loaded",
             Self::Sum { what, .. } => what,
+            Self::Collapsed { .. } => "collapsed",
+            Self::Folded { .. } => "folded",
         }
     }
 }
@@ -221,11 +308,14 @@ impl Body {
         let grounds = entry.decision.grounds();
         w.text("reason", grounds.reason.code().as_bytes(), budget::WORD);
         if let Some(rule) = &grounds.rule {
-            w.object("rule", |w| w.rule(rule));
+            w.object("rule", |w| w.rule(rule, entry.detail));
         }
-        w.object("identity", |w| w.identity(entry.identity, entry.certificate));
+        w.object("identity", |w| w.identity(entry.identity, entry.certificate, entry.detail));
         w.object("client", |w| w.client(&entry.client));
-        w.object("request", |w| w.request(&entry.request));
+        w.object("request", |w| w.request(&entry.request, entry.detail));
+        if matches!(entry.decision, Decision::Allow(_)) && !entry.outcome_follows {
+            w.text("outcome", b"none", budget::WORD);
+        }
         w.end()
     }
 
@@ -242,6 +332,7 @@ impl Body {
         w.number("response_bytes", entry.response_bytes);
         w.number("duration_us", u64::try_from(entry.duration.as_micros()).unwrap_or(u64::MAX));
         w.some_text("upstream", entry.upstream, budget::UPSTREAM);
+        w.some_text("tag", entry.tag, budget::WORD);
         w.end()
     }
 
@@ -263,6 +354,11 @@ impl Body {
                 }
                 number(&mut w.out, by_us.unsigned_abs());
             }
+            Event::Disk { free_bytes, .. } => w.number("free_bytes", *free_bytes),
+            Event::VerificationFailed { first_bad_index, fault } => {
+                w.number("first_bad_index", *first_bad_index);
+                w.text("fault", fault.as_bytes(), budget::ERROR);
+            }
             Event::PolicyLoaded { rows, files } => {
                 w.number("rows", *rows);
                 w.key("files");
@@ -277,210 +373,24 @@ impl Body {
             }
             Event::Sum { count, since, .. } => {
                 w.number("count", *count);
-                w.key("since");
-                w.out.push(b'"');
-                super::head::write_time(*since, &mut w.out);
-                w.out.push(b'"');
+                w.time("since", *since);
             }
-            Event::Stopped | Event::ConfigLoaded => {}
+            Event::Collapsed { decision, count, since } => {
+                w.number("decision_index", *decision);
+                w.number("count", *count);
+                w.time("since", *since);
+            }
+            Event::Folded { decision, count, since, network } => {
+                w.number("decision_index", *decision);
+                w.number("count", *count);
+                w.time("since", *since);
+                w.some_text("network", network.map(|network| network.to_string()), budget::WORD);
+            }
+            Event::Stopped | Event::HandedOver | Event::ConfigLoaded => {}
         }
         w.end()
     }
 }
-
-/// Writes the fields of one record, in order.
-struct Fields {
-    kind: Kind,
-    out: Vec<u8>,
-}
-
-impl Fields {
-    fn begin(kind: Kind, epochs: &Epochs, capacity: usize) -> Self {
-        let mut out = Vec::with_capacity(capacity);
-        out.extend_from_slice(br#""kind":""#);
-        out.extend_from_slice(kind.as_str().as_bytes());
-        out.extend_from_slice(br#"","policy":""#);
-        epochs.policy.write_hex(&mut out);
-        out.extend_from_slice(br#"","config":""#);
-        epochs.config.write_hex(&mut out);
-        out.push(b'"');
-        Self { kind, out }
-    }
-
-    fn end(mut self) -> Body {
-        self.out.push(b'}');
-        Body { kind: self.kind, bytes: self.out }
-    }
-
-    fn key(&mut self, key: &str) {
-        if self.out.last() != Some(&b'{') {
-            self.out.push(b',');
-        }
-        self.out.push(b'"');
-        self.out.extend_from_slice(key.as_bytes());
-        self.out.extend_from_slice(br#"":"#);
-    }
-
-    fn object(&mut self, key: &str, fields: impl FnOnce(&mut Self)) {
-        self.key(key);
-        self.out.push(b'{');
-        fields(self);
-        self.out.push(b'}');
-    }
-
-    fn text(&mut self, key: &str, value: &[u8], budget: usize) {
-        self.key(key);
-        text::text(&mut self.out, value, budget);
-    }
-
-    fn some_text<T: AsRef<[u8]>>(&mut self, key: &str, value: Option<T>, budget: usize) {
-        if let Some(value) = value {
-            self.text(key, value.as_ref(), budget);
-        }
-    }
-
-    fn number(&mut self, key: &str, value: u64) {
-        self.key(key);
-        number(&mut self.out, value);
-    }
-
-    fn ip(&mut self, key: &str, ip: IpAddr) {
-        self.key(key);
-        // Writing to a Vec cannot fail.
-        let _ = write!(self.out, "\"{ip}\"");
-    }
-
-    fn rule(&mut self, rule: &Rule) {
-        self.text("text", rule.text.as_bytes(), budget::RULE_TEXT);
-        self.text("file", rule.file.as_bytes(), budget::RULE_FILE);
-        self.number("line", u64::from(rule.line));
-    }
-
-    fn identity(&mut self, identity: &Identity, certificate: Option<&ClientCertificate>) {
-        match identity {
-            Identity::Anonymous => {
-                self.text("state", b"anonymous", budget::WORD);
-                self.text("user", b"anonymous", budget::USER);
-            }
-            Identity::Proved(caller) => {
-                self.text("state", b"proved", budget::WORD);
-                self.caller(caller);
-            }
-            Identity::Failed(fault) => {
-                self.text("state", b"failed", budget::WORD);
-                self.text("fault", fault.as_str().as_bytes(), budget::WORD);
-            }
-        }
-        if let Some(certificate) = certificate {
-            self.object("certificate", |w| {
-                w.text("sha256", certificate.fingerprint.to_string().as_bytes(), budget::WORD);
-                w.text("serial", certificate.serial.as_bytes(), budget::WORD);
-            });
-        }
-    }
-
-    fn caller(&mut self, caller: &Caller) {
-        self.text("user", caller.user.as_bytes(), budget::USER);
-        self.key("roles");
-        text::list(&mut self.out, &caller.roles, budget::ROLES);
-        self.text("issuer", caller.issuer.as_bytes(), budget::WORD);
-        self.text("method", caller.method.as_str().as_bytes(), budget::WORD);
-        self.some_text("jti", caller.token_id.as_ref(), budget::TOKEN_ID);
-        self.some_text("kid", caller.key_id.as_ref(), budget::TOKEN_ID);
-        if let Some(also) = &caller.also {
-            self.object("also", |w| {
-                w.text("user", also.user.as_bytes(), budget::USER);
-                w.text("issuer", also.issuer.as_bytes(), budget::WORD);
-                w.text("method", also.method.as_str().as_bytes(), budget::WORD);
-                w.some_text("jti", also.token_id.as_ref(), budget::TOKEN_ID);
-                w.some_text("kid", also.key_id.as_ref(), budget::TOKEN_ID);
-            });
-        }
-    }
-
-    fn client(&mut self, client: &ClientEntry<'_>) {
-        self.ip("ip", client.ip);
-        self.number("port", u64::from(client.port));
-        if let Some(via) = client.via {
-            self.ip("via", via);
-        }
-        self.some_text("tls", client.tls, budget::WORD);
-    }
-
-    fn request(&mut self, request: &RequestEntry<'_>) {
-        self.text("id", request.id.as_bytes(), budget::WORD);
-        self.some_text("service", request.service, budget::WORD);
-        self.text("method", request.method.as_bytes(), budget::WORD);
-        self.some_text("host", request.host.map(without_user_information), budget::HOST);
-        self.some_text("path", request.path, budget::PATH);
-        self.some_text("target", request.target.map(without_secrets), budget::TARGET);
-        if !request.query.is_empty() {
-            self.key("query");
-            text::list(&mut self.out, request.query, budget::QUERY);
-        }
-        self.some_text("user_agent", request.user_agent, budget::USER_AGENT);
-        self.some_text("trace_id", request.trace_id, budget::WORD);
-    }
-}
-
-/// A malformed target up to and with the first `?` or `#`; if it may have an authority, without user information.
-fn without_secrets(target: &[u8]) -> Cow<'_, [u8]> {
-    let end = target.iter().position(|b| matches!(b, b'?' | b'#')).map_or(target.len(), |at| at + 1);
-    let public = target.get(..end).unwrap_or(target);
-    let is_path = public.starts_with(b"/") && !public.starts_with(b"//") && !public.starts_with(br"/\");
-    if is_path { Cow::Borrowed(public) } else { without_user_information(public) }
-}
-
-/// `name:secret@host` as `*@host`. Takes the last `@`: what stands before it may be read as user information.
-fn without_user_information(authority: &[u8]) -> Cow<'_, [u8]> {
-    match authority.iter().rposition(|b| *b == b'@').and_then(|at| authority.get(at..)) {
-        Some(rest) => Cow::Owned([b"*", rest].concat()),
-        None => Cow::Borrowed(authority),
-    }
-}
-
-/// What each field may take, in encoded bytes.
-mod budget {
-    /// Words of closed lists, and names from the config.
-    pub(super) const WORD: usize = 256;
-    pub(super) const RULE_TEXT: usize = 2_048;
-    pub(super) const RULE_FILE: usize = 512;
-    pub(super) const USER: usize = 1_024;
-    pub(super) const ROLES: usize = 8_192;
-    pub(super) const TOKEN_ID: usize = 512;
-    pub(super) const HOST: usize = 1_024;
-    pub(super) const PATH: usize = 16_384;
-    pub(super) const TARGET: usize = 12_288;
-    pub(super) const QUERY: usize = 8_192;
-    pub(super) const USER_AGENT: usize = 1_024;
-    pub(super) const UPSTREAM: usize = 512;
-    pub(super) const VKEY: usize = 512;
-    pub(super) const FILES: usize = 8_192;
-    pub(super) const ERROR: usize = 8_192;
-
-    /// Words in a decision: decision, reason, state, issuer, method, tls, id, service, method, trace_id; issuer and method
-    /// of the other credential; fingerprint and serial of the certificate; one spare.
-    const WORDS: usize = 15 * WORD;
-    /// Keys, braces, numbers, epochs and addresses.
-    const FIXED: usize = 1_024;
-    pub(super) const DECISION: usize = FIXED
-        + WORDS
-        + RULE_TEXT
-        + RULE_FILE
-        + 2 * USER
-        + ROLES
-        + 4 * TOKEN_ID
-        + HOST
-        + PATH
-        + TARGET
-        + QUERY
-        + USER_AGENT;
-}
-
-const _: () = assert!(MAX_HEAD_BYTES + budget::DECISION <= MAX_RECORD_BYTES);
-const _: () = assert!(budget::WORD >= text::CUT_MAX && text::ITEM_BUDGET >= text::CUT_MAX);
-const _: () = assert!(budget::QUERY >= text::CUT_LIST_MAX && budget::ROLES >= text::CUT_LIST_MAX);
-const _: () = assert!(budget::FILES >= text::CUT_LIST_MAX);
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,9 @@
 //! |---|---|
 //! | `text` | how a value that came from outside is written, whatever bytes it has and however long it is |
 //! | `entry` | what decisions, outcomes and events say of themselves: a [`Body`] from each |
+//! | `fields` | their fields, each within its budget |
 //! | `head` | [`Head`]: index, prev, time, kind, read by fixed prefix |
+//! | `room` | [`Room`]: what events say of the log's disk |
 //! | `view` | [`Record`]: a stored record, read whole, for queries |
 //!
 //! A record is made in two steps on two threads: the [`Body`] where the decision was made, the head around it by
@@ -18,14 +20,19 @@
 //! 3. Keys come in a fixed order, once each; a field without a value is left out; `null` is never written.
 
 mod entry;
+mod fields;
 mod head;
+mod room;
 mod text;
 mod view;
 
 use crate::clock::Timestamp;
 
-pub use entry::{ClientEntry, DecisionEntry, Epochs, Event, OutcomeEntry, OutcomeResult, RequestEntry};
+pub use entry::{
+    ClientEntry, DecisionEntry, Epochs, Event, HeadEntry, OutcomeEntry, OutcomeResult, RequestEntry, Shown,
+};
 pub use head::{Head, RecordError};
+pub use room::Room;
 pub use view::Record;
 
 use super::hash::Hash;
@@ -49,7 +56,7 @@ pub enum Kind {
     Policy,
     /// A config was loaded or refused.
     Config,
-    /// The log was created, the gate started or stopped, the clock jumped.
+    /// The log was created, the gate started or stopped, the clock jumped, the log's disk filled.
     Lifecycle,
     /// Expired records were dropped. Reserved.
     Retention,

@@ -6,6 +6,9 @@
 //! - `{"sha256":"…","length":…,"prefix":"…"}`, if it does not fit: the digest and length of all its bytes, and, if it is
 //!   UTF-8, how it begins.
 //!
+//! Where the config says that part of a path is secret, `{"redacted":"…"}` stands in its place, with `{}` for each part that is;
+//! what is too long of it is cut off, and `"cut":true` says so.
+//!
 //! `{"commit":"…"}` is reserved for values that can be erased. A list is an array of texts, or, if it does not fit,
 //! `{"sha256":"…","length":…,"count":…,"first":[…]}`, digest and length being those of its items as netstrings.
 //!
@@ -84,6 +87,22 @@ pub(super) fn text(out: &mut Vec<u8>, value: &[u8], budget: usize) {
         }
         Err(_) => cut(out, value, None),
     }
+}
+
+/// Appends what is shown in the place of a value with secrets in it, in at most `budget` bytes (at least [`CUT_MAX`]).
+/// There is no digest: a secret could be found by trying.
+pub(super) fn redacted(out: &mut Vec<u8>, shown: &str, budget: usize) {
+    out.extend_from_slice(br#"{"redacted":"#);
+    let room = budget - r#"{"redacted":,"cut":true}"#.len();
+    let start = out.len();
+    if !quote(out, shown, room) {
+        out.truncate(start);
+        let end = shown.char_indices().map(|(at, _)| at).take_while(|at| *at <= PREFIX_BUDGET / 6 - 2).last();
+        // That many characters fit whatever they are.
+        quote(out, shown.get(..end.unwrap_or(0)).unwrap_or_default(), room);
+        out.extend_from_slice(br#","cut":true"#);
+    }
+    out.push(b'}');
 }
 
 /// Appends `values` as an array of texts in at most `budget` bytes (at least [`CUT_LIST_MAX`]).

@@ -299,7 +299,7 @@ fn a_log_rewritten_with_its_own_key_does_not_extend_a_checkpoint_kept_elsewhere(
 fn a_log_set_back_is_shorter_than_a_checkpoint_kept_elsewhere() {
     let (old, new) = (log(4, &[4]), log(6, &[6]));
     let kept = open(&new.notes[0]);
-    assert_eq!(fault(old.verify_with(|at| at, Some(kept))), (4, 4, FaultKind::Missing { size: 6 }));
+    assert_eq!(fault(old.verify_with(|at| at, Some(kept))), (4, 4, FaultKind::Shorter { size: 6 }));
 }
 
 proptest! {

@@ -9,10 +9,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::access::recording::Detail;
 use crate::access::{Caller, CredentialFault, Decision, Identity, Malformed, ProofMethod, Reason, Rule};
 use crate::audit::checkpoint::{Origin, SigningKey};
 use crate::audit::record::{
-    Body, ClientEntry, DecisionEntry, Epochs, Event, OutcomeEntry, OutcomeResult, Record, RequestEntry, seal,
+    Body, ClientEntry, DecisionEntry, Epochs, Event, OutcomeEntry, OutcomeResult, Record, RequestEntry,
+    Shown, seal,
 };
 
 const EPOCHS: Epochs = Epochs { policy: Hash([0x11; 32]), config: Hash([0x22; 32]) };
@@ -30,11 +32,13 @@ const REQUEST: RequestEntry<'static> = RequestEntry {
     service: Some("app"),
     method: "GET",
     host: Some(b"app.example.com"),
-    path: Some("/docs/handbook"),
+    path: Some(Shown::Whole(b"/docs/handbook")),
     target: None,
     query: &[b"page", b"sort%20by"],
     user_agent: Some(b"curl/8.5.0"),
     trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
+    head: None,
+    tag: None,
 };
 
 const OUTCOME: OutcomeEntry<'static> = OutcomeEntry {
@@ -47,6 +51,7 @@ const OUTCOME: OutcomeEntry<'static> = OutcomeEntry {
     response_bytes: 5_120,
     duration: Duration::from_micros(1_873),
     upstream: Some("http://127.0.0.1:9000"),
+    tag: None,
 };
 
 fn directory() -> PathBuf {
@@ -74,6 +79,8 @@ fn decision(decision: &Decision, identity: &Identity, request: RequestEntry<'_>)
         certificate: None,
         client: CLIENT,
         request,
+        detail: Detail::Standard,
+        outcome_follows: true,
     })
 }
 
@@ -107,7 +114,11 @@ fn decisions() -> Vec<Body> {
         decision(
             &no_match,
             &Identity::Proved(Arc::new(foreign)),
-            RequestEntry { path: Some(&long_path), user_agent: Some(b"caf\xe9/1.0"), ..REQUEST },
+            RequestEntry {
+                path: Some(Shown::Whole(long_path.as_bytes())),
+                user_agent: Some(b"caf\xe9/1.0"),
+                ..REQUEST
+            },
         ),
         decision(&Decision::deny(Reason::Credential(expired), None), &Identity::Failed(expired), REQUEST),
         Body::decision(&DecisionEntry {
@@ -119,12 +130,14 @@ fn decisions() -> Vec<Body> {
             request: RequestEntry {
                 service: None,
                 path: None,
-                target: Some(b"/public/../admin\xff?token=not-to-be-seen"),
+                target: Some(Shown::Whole(b"/public/../admin\xff?token=not-to-be-seen")),
                 query: &[],
                 user_agent: None,
                 trace_id: None,
                 ..REQUEST
             },
+            detail: Detail::Standard,
+            outcome_follows: true,
         }),
     ]
 }

@@ -48,7 +48,7 @@ impl Live {
 
     /// Lets the gap between two looks pass.
     fn later(&self, seconds: i64) {
-        self.clock.set(at(self.clock.now().as_secs() + seconds));
+        self.clock.pass_to(at(self.clock.now().as_secs() + seconds));
     }
 
     async fn caller(&self, token: &str) -> Arc<Caller> {
@@ -180,9 +180,9 @@ async fn old_keys_go_on_while_the_issuer_is_away_and_then_no_longer() {
     assert_eq!((status.usable, status.keys, status.seen), (true, 1, Some(at(NOW))));
     live.caller(&remembered).await;
     live.caller(&signer.token(&lasting("bob"))).await;
-    live.clock.set(at(NOW + 86_399));
+    live.clock.pass_to(at(NOW + 86_399));
     live.caller(&signer.token(&lasting("carol"))).await;
-    live.clock.set(at(NOW + 86_400));
+    live.clock.pass_to(at(NOW + 86_400));
     assert_eq!(live.fault(&remembered).await, KeysUnavailable);
     assert_eq!(live.fault(&signer.token(&lasting("dave"))).await, KeysUnavailable);
     assert!(!live.authn.keys()[0].usable);
@@ -353,7 +353,7 @@ async fn refreshing_ends_when_told_and_lets_go_whoever_waits() {
     assert_eq!(fault, KeysUnavailable);
     ended.unwrap();
     // Nobody would look any more, so the next call does not wait at all.
-    clock.set(at(NOW + 10));
+    clock.pass_to(at(NOW + 10));
     let next = authn.identify_token(&token);
     let next = tokio::time::timeout(Duration::from_secs(10), next).await;
     assert!(matches!(next, Ok(Identity::Failed(KeysUnavailable))), "{next:?}");
@@ -422,11 +422,11 @@ async fn a_key_file_that_is_replaced_is_read_anew() {
     let _refresh = authn.spawn_refresh(std::future::pending());
     caller(&authn, &old.token(&claims("alice"))).await;
     std::fs::write(file.path(), key_set(&[&new])).unwrap();
-    clock.set(at(NOW + 10));
+    clock.pass_to(at(NOW + 10));
     caller(&authn, &new.token(&claims("alice"))).await;
     // A file that is torn or gone changes nothing.
     std::fs::write(file.path(), "{").unwrap();
-    clock.set(at(NOW + 20));
+    clock.pass_to(at(NOW + 20));
     assert_eq!(fault(&authn, &old.token(&claims("alice"))).await, UnknownKey);
     caller(&authn, &new.token(&claims("bob"))).await;
 }

@@ -40,7 +40,7 @@ async fn a_remembered_token_holds_as_long_as_it_would_if_it_were_not() {
         (NOW + 100_000, Some(KeysUnavailable)),
         (NOW + 1, None),
     ] {
-        fixture.clock.set(at(moment));
+        fixture.clock.pass_to(at(moment));
         // Twice: once perhaps remembered, once perhaps not.
         for _ in 0..2 {
             match (fixture.authn.identify_token(&token).await, expected) {
@@ -53,14 +53,49 @@ async fn a_remembered_token_holds_as_long_as_it_would_if_it_were_not() {
 }
 
 #[tokio::test]
+async fn no_jump_of_the_clock_ends_or_prolongs_a_token() {
+    let signer = Signer::es256("k1");
+    let token = signer.token(&with(claims("alice"), "nbf", json!(NOW)));
+    for remembered in [true, false] {
+        let fixture = Fixture::new(&[&signer]);
+        if remembered {
+            fixture.caller(&token).await;
+        }
+        for jumped in [NOW + 10_000_000, NOW - 10_000_000, NOW + 3_700, NOW - 100] {
+            fixture.clock.set(at(jumped));
+            fixture.caller(&token).await;
+        }
+        // It has 3,630 seconds, whatever the clock on the wall says meanwhile.
+        fixture.clock.set(at(NOW - 10_000_000));
+        fixture.clock.pass_to(at(NOW - 10_000_000 + 3_600));
+        fixture.caller(&token).await;
+        fixture.clock.pass_to(at(NOW - 10_000_000 + 3_631));
+        assert_eq!(fixture.fault(&token).await, Expired);
+        fixture.clock.set(at(NOW));
+        assert_eq!(fixture.fault(&token).await, Expired);
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_forward_does_not_shut_out_tokens_issued_since() {
+    let signer = Signer::es256("k1");
+    let fixture = Fixture::new(&[&signer]);
+    let later = NOW + 3_000;
+    let token = signer.token(&with(claims("alice"), "nbf", json!(later)));
+    assert_eq!(fixture.fault(&token).await, NotYetValid);
+    fixture.clock.set(at(later));
+    fixture.caller(&token).await;
+}
+
+#[tokio::test]
 async fn keys_older_than_max_stale_prove_nobody_remembered_or_not() {
     let signer = Signer::es256("k1");
     let fixture = Fixture::new(&[&signer]);
     let token = signer.token(&with(claims("alice"), "exp", json!(NOW + 10_000_000)));
     fixture.caller(&token).await;
-    fixture.clock.set(at(NOW + 86_399));
+    fixture.clock.pass_to(at(NOW + 86_399));
     fixture.caller(&token).await;
-    fixture.clock.set(at(NOW + 86_400));
+    fixture.clock.pass_to(at(NOW + 86_400));
     assert_eq!(fixture.fault(&token).await, KeysUnavailable);
 }
 

@@ -39,7 +39,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
 
 const AFTER_HELP: &str = "\
 A log is created once: `serve` never makes one. A mark in log.state_dir remembers that the origin has been used, so a \
-log that is lost is not replaced in silence. The log's key must be there; `portcullis keygen` makes it.
+log that is lost is not replaced in silence. The outside mark (log.mark_file), if the config names one, is written, too; its \
+directory must be there, and no mark in it. The log's key must be there; `portcullis keygen` makes it.
 
 Example:
   portcullis keygen --origin portcullis.example.com/gate-1 --out data/keys/log.pem

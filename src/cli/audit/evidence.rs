@@ -11,7 +11,7 @@ use crate::audit::checkpoint::{Checkpoint, VerifierKey};
 use crate::audit::record::MAX_RECORD_BYTES;
 use crate::audit::rocks::RocksStore;
 use crate::audit::storage::{Store, StoreError, Walk};
-use crate::audit::verify::{Fault, FaultKind, Report, Verifier};
+use crate::audit::verify::{BrokenOff, Fault, Report, Verifier};
 
 /// What is to be verified.
 pub(super) enum Evidence {
@@ -103,7 +103,7 @@ type Notes = Verifier<std::vec::IntoIter<Vec<u8>>>;
 fn feed_log(store: &RocksStore, verifier: &mut Notes, progress: &mut Progress<'_>) -> Result<Fed> {
     let total = match store.last_index() {
         Ok(last) => last.map_or(0, |last| last + 1),
-        Err(error) if is_damage(&error) => 0,
+        Err(error) if error.is_damage() => 0,
         Err(error) => return Err(error.into()),
     };
     let mut fault = None;
@@ -120,28 +120,18 @@ fn feed_log(store: &RocksStore, verifier: &mut Notes, progress: &mut Progress<'_
     match (fault, scanned) {
         (Some(fault), _) => Ok(Fed::Fault(fault)),
         (None, Ok(())) => Ok(Fed::All),
-        (None, Err(error)) if is_damage(&error) => Ok(Fed::Unreadable(error)),
+        (None, Err(error)) if error.is_damage() => Ok(Fed::Unreadable(error)),
         (None, Err(error)) => Err(error.into()),
-    }
-}
-
-/// Whether the store is readable but what it holds is not what was written.
-fn is_damage(error: &StoreError) -> bool {
-    match error {
-        StoreError::Engine(error) => error.kind() == rocksdb::ErrorKind::Corruption,
-        StoreError::Malformed(_) => true,
-        StoreError::Io(_) | StoreError::Missing(_) => false,
     }
 }
 
 /// The records end where the store could not read on; an earlier fault comes first.
 fn unreadable(verifier: Notes, error: &StoreError) -> Failure {
-    let index = verifier.next_index();
-    let what = format!("cannot be read: {error}");
-    match verifier.finish() {
-        Err(fault) if fault.index < index || !matches!(fault.kind, FaultKind::Missing { .. }) => fault.into(),
-        Err(fault) => Failure { index, proven: fault.proven, what },
-        Ok(report) => Failure { index, proven: report.records, what },
+    match verifier.break_off() {
+        Err(fault) => fault.into(),
+        Ok(BrokenOff { index, proven }) => {
+            Failure { index, proven, what: format!("cannot be read: {error}") }
+        }
     }
 }
 

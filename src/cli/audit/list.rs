@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::source::Source;
 use super::table::Table;
-use crate::audit::query::{Filter, Order, page};
+use crate::audit::query::{Filter, HealthChecks, Order, page};
 use crate::audit::record::{Kind, Record};
 use crate::audit::storage::Store;
 use crate::cli::Outcome;
@@ -45,6 +45,9 @@ pub struct Args {
     /// Whose path begins with this
     #[arg(long, value_name = "PATH")]
     path_prefix: Option<String>,
+    /// Calls that only ask whether a service is alive: exclude, include, or only those
+    #[arg(long, value_name = "WORD", default_value = "exclude", value_parser = parse_health_checks)]
+    health_checks: HealthChecks,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: usize,
@@ -86,6 +89,7 @@ impl Args {
             from: self.from,
             to: self.to,
             path_prefix: self.path_prefix.clone(),
+            health_checks: self.health_checks,
         }
     }
 }
@@ -112,6 +116,10 @@ fn parse_kind(word: &str) -> Result<Kind, String> {
     Kind::parse(word).ok_or_else(|| {
         format!("{word:?} is no kind; write decision, outcome, policy, config, lifecycle or another of the record format")
     })
+}
+
+fn parse_health_checks(word: &str) -> Result<HealthChecks, String> {
+    HealthChecks::parse(word).ok_or_else(|| format!("{word:?} is none of exclude, include and only"))
 }
 
 fn parse_time(text: &str) -> Result<Timestamp, String> {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`create`] | makes the log of a config |
 //! | [`verify`] | proves a log, wherever it lies |
+//! | [`mark`] | makes the outside mark of a log that has none yet |
 //! | [`list`], [`show`] | records for people and scripts |
 //! | [`export`] | all records, for somebody else to verify |
 //! | `table` | records as rows for people |
@@ -14,6 +15,7 @@ pub mod create;
 mod evidence;
 pub mod export;
 pub mod list;
+pub mod mark;
 pub mod show;
 mod source;
 mod table;

@@ -119,7 +119,11 @@ fn outcome_columns(record: &Record<'_>) -> (String, String, String, String) {
 
 fn event_text(record: &Record<'_>) -> String {
     let of = |key| record.value(&[key]).map(|_| shown(record, &[key]));
-    of("error").or_else(|| of("origin")).or_else(|| of("version")).or_else(|| of("count")).unwrap_or_default()
+    let counted = || {
+        let count = of("count")?;
+        Some(of("decision_index").map_or_else(|| count.clone(), |index| format!("{count} more like {index}")))
+    };
+    of("error").or_else(|| of("origin")).or_else(|| of("version")).or_else(counted).unwrap_or_default()
 }
 
 /// A value for people: a text as it is, anything that stands for a text as JSON.
@@ -127,6 +131,9 @@ fn shown(record: &Record<'_>, path: &[&str]) -> String {
     match record.value(path) {
         None => "-".to_owned(),
         Some(Value::String(text)) => printable(text),
+        Some(Value::Object(fields)) if fields.contains_key("redacted") => {
+            fields.get("redacted").and_then(Value::as_str).map(printable).unwrap_or_default()
+        }
         Some(other) => other.to_string(),
     }
 }

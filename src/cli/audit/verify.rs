@@ -58,8 +58,11 @@ struct What {
 /// # Errors
 /// If the log, the key or the kept checkpoint cannot be read.
 pub fn run(args: &Args) -> Result<Outcome> {
+    // Before the log is opened: a checkpoint that a gate puts there meanwhile would cover more than is seen of it.
+    let kept = args.against.as_deref().map(read_kept).transpose()?;
     let (evidence, key) = find(args)?;
-    let against = args.against.as_deref().map(|path| kept_checkpoint(path, &key)).transpose()?;
+    let against = kept.map(|note| kept_checkpoint(note, &key)).transpose()?;
+    let extended = against.as_ref().map(Checkpoint::size);
     let notes = evidence.notes()?;
     let latest = notes.last().cloned();
     let bar = progress_bar(&evidence)?;
@@ -72,7 +75,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     });
     bar.finish_and_clear();
     let verdict = verdict?;
-    if args.json { tell_json(&verdict, &key) } else { tell(&verdict, &key) }?;
+    if args.json { tell_json(&verdict, &key) } else { tell(&verdict, &key, extended) }?;
     match verdict {
         Verdict::Fails(_) => Ok(Outcome::DoesNotHold),
         Verdict::Holds(_) => {
@@ -106,8 +109,12 @@ fn find(args: &Args) -> Result<(Evidence, VerifierKey)> {
     }
 }
 
-fn kept_checkpoint(path: &Path, key: &VerifierKey) -> Result<Checkpoint> {
-    let note = std::fs::read(path).with_context(|| format!("--against {}", path.display()))?;
+/// The note of a kept checkpoint, and where it was.
+fn read_kept(path: &Path) -> Result<(&Path, Vec<u8>)> {
+    Ok((path, std::fs::read(path).with_context(|| format!("--against {}", path.display()))?))
+}
+
+fn kept_checkpoint((path, note): (&Path, Vec<u8>), key: &VerifierKey) -> Result<Checkpoint> {
     Checkpoint::open(&note, key)
         .with_context(|| format!("--against {} is not a checkpoint of {}", path.display(), key.name()))
 }
@@ -121,7 +128,8 @@ fn progress_bar(evidence: &Evidence) -> Result<ProgressBar> {
     Ok(ProgressBar::new(0).with_style(ProgressStyle::with_template(template)?))
 }
 
-fn tell(verdict: &Verdict, key: &VerifierKey) -> Result<()> {
+/// `extended` is the size of the checkpoint that the log was held against, if there was one.
+fn tell(verdict: &Verdict, key: &VerifierKey, extended: Option<u64>) -> Result<()> {
     let paint = Paint::of_stdout();
     let mut out = std::io::stdout().lock();
     match verdict {
@@ -130,6 +138,9 @@ fn tell(verdict: &Verdict, key: &VerifierKey) -> Result<()> {
             let last = last_time.map(|time| format!(", the last of {time}")).unwrap_or_default();
             writeln!(out, "  {}{last}", count(*records, "record"))?;
             writeln!(out, "  {} met, each signed", count(*checkpoints, "checkpoint"))?;
+            if let Some(size) = extended {
+                writeln!(out, "  extends the kept checkpoint of {}", count(size, "record"))?;
+            }
             writeln!(out, "  key {key}")?;
             writeln!(out, "  root {}", STANDARD.encode(root.0))?;
         }
@@ -175,7 +186,7 @@ the signature and root of every stored checkpoint. Works on a stopped log, on on
 export. If the log does not hold, the first bad index is named.
 
 A log alone cannot show that its end is missing, or that all of it was signed anew by somebody who has its key. A \
-checkpoint that was kept elsewhere can: see --keep and --against.
+checkpoint that was kept elsewhere can: see --keep and --against. The gate's own outside mark (log.mark_file) is one.
 
 In JSON: holds, origin, and records, checkpoints, root (base64), last_time; or first_bad_index, proven (records below \
 it are under a checkpoint that was met), fault.

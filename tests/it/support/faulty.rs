@@ -1,6 +1,7 @@
-//! A store that blocks or fails when told to.
+//! A store that blocks, fails or is slow when told to.
 
 use std::sync::{Condvar, Mutex};
+use std::time::Instant;
 
 use portcullis::audit::hash::Hash;
 use portcullis::audit::merkle::NodeId;
@@ -20,6 +21,10 @@ pub enum Fault {
     Fail,
     /// They fail, but all is there: an fsync that reports an error after the data reached the disk.
     FailPersisted,
+    /// They panic, and nothing is there.
+    Panic,
+    /// They panic, and all is there.
+    PanicPersisted,
 }
 
 /// RocksDB, with faults.
@@ -32,13 +37,14 @@ pub struct FaultyStore {
 struct State {
     fault: Fault,
     blocked: bool,
+    times: u32,
     commits: u64,
     failed: u64,
 }
 
 impl FaultyStore {
     pub fn new(inner: RocksStore) -> Self {
-        let state = State { fault: Fault::None, blocked: false, commits: 0, failed: 0 };
+        let state = State { fault: Fault::None, blocked: false, times: 1, commits: 0, failed: 0 };
         Self { inner, state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -55,6 +61,12 @@ impl FaultyStore {
         assert!(state.blocked, "no commit came");
     }
 
+    /// From now on commits take so many times as long as they would; 1 is no longer.
+    pub fn slow_down(&self, times: u32) {
+        self.state.lock().unwrap().times = times;
+        self.changed.notify_all();
+    }
+
     /// How many commits were begun.
     pub fn commits(&self) -> u64 {
         self.state.lock().unwrap().commits
@@ -63,6 +75,20 @@ impl FaultyStore {
     /// How many commits have failed.
     pub fn failed(&self) -> u64 {
         self.state.lock().unwrap().failed
+    }
+}
+
+impl FaultyStore {
+    /// As slow as the disk is told to be, measured by what this very commit took.
+    fn commit_slowly(&self, batch: &Batch) -> Result<(), StoreError> {
+        let began = Instant::now();
+        let committed = self.inner.commit(batch);
+        let took = began.elapsed();
+        let state = self.state.lock().unwrap();
+        let until = began + took * state.times;
+        let slow = |state: &mut State| state.times > 1 && Instant::now() < until;
+        drop(self.changed.wait_timeout_while(state, until.saturating_duration_since(Instant::now()), slow));
+        committed
     }
 }
 
@@ -77,17 +103,22 @@ impl Store for FaultyStore {
                 state = self.changed.wait(state).unwrap();
             }
             state.blocked = false;
-            if matches!(state.fault, Fault::Fail | Fault::FailPersisted) {
+            if !matches!(state.fault, Fault::None | Fault::Block) {
                 state.failed += 1;
             }
             state.fault
         };
         match fault {
-            Fault::Block | Fault::None => self.inner.commit(batch),
+            Fault::Block | Fault::None => self.commit_slowly(batch),
             Fault::Fail => Err(broken()),
             Fault::FailPersisted => {
                 self.inner.commit(batch)?;
                 Err(broken())
+            }
+            Fault::Panic => panic!("the store panics on purpose"),
+            Fault::PanicPersisted => {
+                self.inner.commit(batch)?;
+                panic!("the store panics on purpose")
             }
         }
     }
@@ -118,6 +149,10 @@ impl Store for FaultyStore {
 
     fn kept_checkpoints(&self) -> Result<Vec<(u64, String)>, StoreError> {
         self.inner.kept_checkpoints()
+    }
+
+    fn kept_checkpoints_from(&self, from: u64, most: usize) -> Result<Vec<(u64, String)>, StoreError> {
+        self.inner.kept_checkpoints_from(from, most)
     }
 
     fn open_allows(&self) -> Result<Vec<u64>, StoreError> {

@@ -1,16 +1,18 @@
 //! A gate's directory, and its process.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use portcullis::app;
 use portcullis::audit::checkpoint::{Origin, SigningKey};
 use portcullis::audit::rocks::{RocksOptions, RocksStore};
+use portcullis::audit::storage::Store as _;
 use portcullis::config::{Environment, Settings};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
@@ -162,7 +164,7 @@ impl Setup {
         std::fs::write(path.join("cert.pem"), &Tls::shared().cert_pem).unwrap();
         std::fs::write(path.join("key.pem"), &Tls::shared().key_pem).unwrap();
         std::fs::write(path.join("gate.toml"), self.toml()).unwrap();
-        Arc::new(Site { dir, vkey, tls: self.tls })
+        Arc::new(Site { dir, vkey, tls: self.tls, environment: Mutex::default() })
     }
 
     /// Makes all of it and starts the gate.
@@ -224,9 +226,20 @@ pub struct Site {
     /// The log's verifier key.
     pub vkey: String,
     tls: bool,
+    environment: Mutex<Vec<(OsString, OsString)>>,
 }
 
 impl Site {
+    /// What the gate's process finds in its environment from its next start on.
+    pub fn set_environment(&self, variables: Vec<(OsString, OsString)>) {
+        *self.environment.lock().unwrap() = variables;
+    }
+
+    /// The allows that have no outcome yet, as of now.
+    pub fn open_allows(&self) -> Vec<u64> {
+        RocksStore::open_read_only(&self.log_dir()).unwrap().open_allows().unwrap()
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -252,24 +265,37 @@ impl Site {
 
     /// Starts the gate and waits until it is ready.
     pub fn start(self: &Arc<Self>) -> Gate {
+        self.try_start().unwrap_or_else(|status| panic!("the gate did not start: {status}\n{}", self.said()))
+    }
+
+    /// Starts the gate and waits until it is ready, or has ended instead.
+    pub fn try_start(self: &Arc<Self>) -> Result<Gate, ExitStatus> {
         let ready_file = self.path("ready.json");
         let _ = std::fs::remove_file(&ready_file);
-        let mut process = self.spawn(&ready_file);
-        let ready = poll("the gate to be ready", || {
-            if let Some(status) = process.try_wait().unwrap() {
-                panic!("the gate did not start: {status}\n{}", self.said());
-            }
-            std::fs::read(&ready_file).ok()
-        });
+        let process = self.spawn(&ready_file);
+        self.try_adopt(process, &ready_file)
+    }
+
+    /// A gate of this site that runs as `process`, once it is ready.
+    pub fn adopt(self: &Arc<Self>, process: Child, ready_file: &Path) -> Gate {
+        self.try_adopt(process, ready_file)
+            .unwrap_or_else(|status| panic!("the gate did not start: {status}\n{}", self.said()))
+    }
+
+    fn try_adopt(self: &Arc<Self>, mut process: Child, ready_file: &Path) -> Result<Gate, ExitStatus> {
+        let ready = poll("the gate to be ready", || match std::fs::read(ready_file) {
+            Ok(ready) => Some(Ok(ready)),
+            Err(_) => process.try_wait().unwrap().map(Err),
+        })?;
         let ready: Value = serde_json::from_slice(&ready).unwrap();
         let address = |value: &Value| -> SocketAddr { value.as_str().unwrap().parse().unwrap() };
-        Gate {
+        Ok(Gate {
             site: Arc::clone(self),
             process: Some(process),
             front: address(&ready["front"][0]),
             admin: address(&ready["admin"]),
             health: address(&ready["health"]),
-        }
+        })
     }
 
     /// Starts the gate, which must not come up; its exit status, and what it said.
@@ -291,6 +317,7 @@ impl Site {
             .arg(self.config())
             .arg("--ready-file")
             .arg(ready_file)
+            .envs(self.environment.lock().unwrap().iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(said)
@@ -379,8 +406,14 @@ impl Gate {
         Client::http1(self.health)
     }
 
+    /// Its process's id.
     pub fn pid(&self) -> u32 {
         self.process.as_ref().unwrap().id()
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> bool {
+        self.process.as_mut().unwrap().try_wait().unwrap().is_none()
     }
 
     /// Sends a signal by name, e.g. `TERM`.
@@ -401,6 +434,13 @@ impl Gate {
     pub fn stop(self) -> Arc<Site> {
         self.signal("TERM");
         self.wait()
+    }
+
+    /// Waits until it has ended, in whatever way.
+    pub fn wait_end(mut self) -> (Arc<Site>, ExitStatus) {
+        let mut process = self.process.take().unwrap();
+        let status = poll("the gate to end", || process.try_wait().unwrap());
+        (Arc::clone(&self.site), status)
     }
 
     /// Waits until it has ended well.
@@ -446,6 +486,10 @@ impl Here {
 
     pub fn client2(&self) -> Client {
         Client::http2(self.running.front[0])
+    }
+
+    pub fn front(&self) -> SocketAddr {
+        self.running.front[0]
     }
 
     pub fn wire(&self) -> Wire {

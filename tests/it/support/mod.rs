@@ -11,14 +11,18 @@
 //! | [`mutual`] | callers with certificates, and authorities that sign them |
 //! | [`tokens`] | an issuer's keys and tokens |
 //! | [`log`] | records as stored; verification |
-//! | [`faulty`] | a store that blocks or fails when told to |
+//! | [`shim`] | a disk that fails when told to, beneath the real binary |
+//! | [`mounted`] | a small file system that can be filled |
+//! | [`faulty`] | a store that blocks, fails or is slow when told to |
 
 pub mod client;
 pub mod faulty;
 pub mod frames;
 pub mod gate;
 pub mod log;
+pub mod mounted;
 pub mod mutual;
+pub mod shim;
 pub mod strict;
 pub mod tokens;
 pub mod upstream;
@@ -26,8 +30,11 @@ pub mod wire;
 
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 pub use self::client::{Answer, Client};
 pub use self::gate::{Gate, Setup, Site};
+pub use self::shim::Shim;
 pub use self::tokens::Signer;
 pub use self::upstream::{Act, Upstream};
 pub use self::wire::Wire;
@@ -50,6 +57,21 @@ pub fn poll<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 /// Looks until it is so.
 pub fn until(what: &str, mut so: impl FnMut() -> bool) {
     poll(what, || so().then_some(()));
+}
+
+/// What the gate's health listener says of it.
+pub fn readiness(health: Client) -> Value {
+    health.get("/readyz", None).json()
+}
+
+/// Waits until nothing is left of any call: none in flight, no connection of a caller, nothing that waits for the log, no
+/// open allow.
+pub fn nothing_is_left(site: &Site, health: Client) {
+    until("everything to be let go", || {
+        let ready = readiness(health);
+        ready["in_flight"] == 0 && ready["connections"] == 0 && ready["log"]["waiting"] == 0
+    });
+    until("every allow to be closed", || site.open_allows().is_empty());
 }
 
 /// Runs `future` to its end, within the deadline, on a runtime of its own.

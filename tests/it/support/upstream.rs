@@ -70,6 +70,7 @@ struct Shared {
     act: Act,
     seen: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
+    open: AtomicUsize,
     chunks: AtomicUsize,
     released: watch::Receiver<bool>,
 }
@@ -90,6 +91,7 @@ impl Upstream {
             act,
             seen: Mutex::default(),
             connections: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
             chunks: AtomicUsize::new(0),
             released,
         });
@@ -133,6 +135,11 @@ impl Upstream {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
+    /// How many of its connections are open.
+    pub fn open(&self) -> usize {
+        self.shared.open.load(Ordering::SeqCst)
+    }
+
     /// How many chunks of a flood were taken from it.
     pub fn chunks(&self) -> usize {
         self.shared.chunks.load(Ordering::SeqCst)
@@ -167,8 +174,10 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Sha
 }
 
 async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Shared>) {
+    shared.open.fetch_add(1, Ordering::SeqCst);
     let service = service_fn(|request| answer(request, Arc::clone(&shared)));
     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    shared.open.fetch_sub(1, Ordering::SeqCst);
 }
 
 type Answer = Response<UnsyncBoxBody<Bytes, std::io::Error>>;

@@ -28,12 +28,17 @@ pub struct RawAnswer {
 
 impl Wire {
     pub fn open(address: SocketAddr) -> Self {
-        let socket = connect(address);
-        Self { stream: Box::new(socket.try_clone().unwrap()), socket, buffer: Vec::new() }
+        Self::try_open(address).unwrap()
+    }
+
+    /// For when the other side may be gone.
+    pub fn try_open(address: SocketAddr) -> std::io::Result<Self> {
+        let socket = connect(address)?;
+        Ok(Self { stream: Box::new(socket.try_clone()?), socket, buffer: Vec::new() })
     }
 
     pub fn open_tls(address: SocketAddr) -> Self {
-        let socket = connect(address);
+        let socket = connect(address).unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         let client =
             rustls::ClientConnection::new(Tls::shared().client_config(&[b"http/1.1"]), name).unwrap();
@@ -88,6 +93,13 @@ impl Wire {
         self.rest().is_empty()
     }
 
+    /// Reads until these bytes have arrived.
+    pub fn hears(&mut self, bytes: &[u8]) {
+        while find(&self.buffer, bytes).is_none() {
+            assert!(self.more(), "it ended without {:?}", String::from_utf8_lossy(bytes));
+        }
+    }
+
     /// Whether no byte has arrived. Only for plain connections.
     pub fn is_silent(&mut self) -> bool {
         self.socket.set_nonblocking(true).unwrap();
@@ -134,12 +146,12 @@ impl RawAnswer {
     }
 }
 
-fn connect(address: SocketAddr) -> TcpStream {
-    let socket = TcpStream::connect(address).unwrap();
-    socket.set_nodelay(true).unwrap();
-    socket.set_read_timeout(Some(DEADLINE)).unwrap();
-    socket.set_write_timeout(Some(DEADLINE)).unwrap();
-    socket
+fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpStream::connect(address)?;
+    socket.set_nodelay(true)?;
+    socket.set_read_timeout(Some(DEADLINE))?;
+    socket.set_write_timeout(Some(DEADLINE))?;
+    Ok(socket)
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::access::certificate::Names;
-use crate::access::{CredentialFault, Malformed, ProofMethod, Reason};
+use crate::access::{Caller, CredentialFault, Malformed, ProofMethod, Reason, Rule};
 use crate::audit::record::{MAX_RECORD_BYTES, Record, seal};
 
 const EPOCHS: Epochs = Epochs { policy: Hash([0x11; 32]), config: Hash([0x22; 32]) };
@@ -31,11 +31,13 @@ fn request() -> RequestEntry<'static> {
         service: Some("app"),
         method: "GET",
         host: Some(b"app.example.com"),
-        path: Some("/docs/a%20b"),
+        path: Some(Shown::Whole(b"/docs/a%20b")),
         target: None,
         query: &[b"page", b"q%20"],
         user_agent: Some(b"curl/8"),
         trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
+        head: None,
+        tag: None,
     }
 }
 
@@ -67,6 +69,8 @@ fn decision_body(decision: &Decision, identity: &Identity, request: RequestEntry
         certificate: None,
         client: CLIENT,
         request,
+        detail: Detail::Standard,
+        outcome_follows: true,
     })
 }
 
@@ -115,6 +119,8 @@ fn a_decision_names_the_certificate_and_both_callers_where_two_proofs_were_shown
         certificate: Some(&certificate),
         client: CLIENT,
         request: request(),
+        detail: Detail::Standard,
+        outcome_follows: true,
     };
     let expected = json!({
         "state": "proved", "user": "user:alice", "roles": ["role:viewer", "role:editor"],
@@ -135,10 +141,12 @@ fn what_is_absent_is_left_out() {
         method: "GET",
         host: None,
         path: None,
-        target: Some(b"*"),
+        target: Some(Shown::Whole(b"*")),
         query: &[],
         user_agent: None,
         trace_id: None,
+        head: None,
+        tag: None,
     };
     let entry = DecisionEntry {
         decision: &Decision::deny(Reason::Malformed(Malformed::Target), None),
@@ -147,6 +155,8 @@ fn what_is_absent_is_left_out() {
         certificate: None,
         client: ClientEntry { via: Some("::1".parse().unwrap()), tls: None, ..CLIENT },
         request: bare,
+        detail: Detail::Standard,
+        outcome_follows: true,
     };
     let expected = json!({
         "decision": "deny",
@@ -182,7 +192,7 @@ fn secrets_in_a_malformed_target_or_host_are_not_written() {
         (b"", ""),
     ];
     for (target, written) in table {
-        let entry = RequestEntry { path: None, target: Some(target), ..request() };
+        let entry = RequestEntry { path: None, target: Some(Shown::Whole(target)), ..request() };
         let decision = Decision::deny(Reason::Malformed(Malformed::Target), None);
         let fields = fields(&decision_body(&decision, &Identity::Anonymous, entry));
         assert_eq!(fields["request"]["target"], json!(written));
@@ -205,6 +215,7 @@ fn an_outcome_says_what_became_of_which_decision() {
         response_bytes: u64::MAX,
         duration: Duration::from_micros(1_234),
         upstream: Some("http://127.0.0.1:9000"),
+        tag: None,
     };
     let expected = json!({
         "decision_index": 41, "result": "upstream_error", "detail": "connect_timeout", "status": 504,
@@ -231,10 +242,16 @@ fn an_event_says_what_happened_to_the_gate() {
         ),
         (Event::Started { version: "0.1.0" }, "lifecycle", json!({"event": "started", "version": "0.1.0"})),
         (Event::Stopped, "lifecycle", json!({"event": "stopped"})),
+        (Event::HandedOver, "lifecycle", json!({"event": "handed_over"})),
         (
             Event::ClockJumped { by_us: i64::MIN },
             "lifecycle",
             json!({"event": "clock_jumped", "by_us": i64::MIN}),
+        ),
+        (
+            Event::Disk { room: Room::Full, free_bytes: 4_096 },
+            "lifecycle",
+            json!({"event": "disk_full", "free_bytes": 4_096}),
         ),
         (
             Event::PolicyLoaded { rows: 3, files: &["a.conf", "b.csv"] },
@@ -293,6 +310,7 @@ proptest! {
         texts in proptest::array::uniform10(hostile_text()),
         bytes in proptest::array::uniform3(hostile()),
         (roles, query) in (hostile_list(), hostile_list()),
+        shown_path in any::<bool>(),
     ) {
         let [rule_text, file, user, issuer, jti, kid, id, service, path, trace_id] = texts;
         let [host, target, user_agent] = bytes;
@@ -308,11 +326,18 @@ proptest! {
             service: Some(&service),
             method: &trace_id,
             host: Some(&host),
-            path: Some(&path),
-            target: Some(&target),
+            path: shown_path.then_some(Shown::Whole(path.as_bytes())),
+            target: Some(Shown::Whole(&target)),
             query: &query,
             user_agent: Some(&user_agent),
             trace_id: Some(&trace_id),
+            head: Some(HeadEntry {
+                version: &trace_id,
+                fields: &query,
+                content_type: Some(&user_agent),
+                content_length: Some(u64::MAX),
+            }),
+            tag: Some(&service),
         };
         let v6 = "fe80:1111:2222:3333:4444:5555:6666:7777".parse().unwrap();
         let entry = DecisionEntry {
@@ -322,6 +347,8 @@ proptest! {
             certificate: Some(&certificate),
             client: ClientEntry { ip: v6, port: u16::MAX, via: Some(v6), tls: Some(&service) },
             request,
+            detail: Detail::Full,
+            outcome_follows: false,
         };
         let body = Body::decision(&entry);
         prop_assert!(body.bytes.len() <= budget::DECISION);
@@ -345,6 +372,7 @@ proptest! {
             response_bytes: u64::MAX,
             duration: Duration::MAX,
             upstream: Some(b),
+            tag: Some(c),
         };
         let files: Vec<String> = files.iter().map(|f| String::from_utf8_lossy(f).into_owned()).collect();
         let files: Vec<&str> = files.iter().map(String::as_str).collect();
@@ -353,6 +381,12 @@ proptest! {
             Event::PolicyLoaded { rows: u64::MAX, files: &files },
             Event::PolicyRefused { error: d },
             Event::Sum { what: d, count: u64::MAX, since: Timestamp::from_micros(i64::MAX) },
+            Event::Folded {
+                decision: u64::MAX,
+                count: u64::MAX,
+                since: Timestamp::from_micros(i64::MAX),
+                network: Some("fe80:1111:2222:3333::/64".parse().unwrap()),
+            },
         ];
         let mut bodies = vec![Body::outcome(&outcome)];
         bodies.extend(events.iter().map(|event| Body::event(&EPOCHS, event)));
@@ -362,4 +396,67 @@ proptest! {
             prop_assert!(Record::parse(&record).is_ok());
         }
     }
+}
+
+#[test]
+fn each_detail_tells_more_and_none_tells_a_secret() {
+    let rule = Rule { text: "p, a, b, c, d, allow".into(), file: "policy.csv".into(), line: 3 };
+    let decision = Decision::allow(Reason::PolicyAllow, Some(Arc::new(rule)));
+    let identity = Identity::Proved(Arc::new(caller()));
+    let told = |detail, outcome_follows, request| {
+        fields(&Body::decision(&DecisionEntry {
+            decision: &decision,
+            epochs: EPOCHS,
+            identity: &identity,
+            certificate: None,
+            client: CLIENT,
+            request,
+            detail,
+            outcome_follows,
+        }))
+    };
+    let minimal = json!({
+        "decision": "allow",
+        "reason": "policy_allow",
+        "rule": {"file": "policy.csv", "line": 3},
+        "identity": {"state": "proved", "user": "user:alice", "issuer": "corp", "method": "jwt"},
+        "client": {"ip": "127.0.0.1", "port": 50000, "tls": "TLSv1.3"},
+        "request": {
+            "id": "req-1", "service": "app", "method": "GET", "host": "app.example.com", "path": "/docs/a%20b",
+        },
+        "outcome": "none",
+    });
+    assert_eq!(told(Detail::Minimal, false, request()).to_string(), minimal.to_string());
+
+    let head = HeadEntry {
+        version: "HTTP/1.1",
+        fields: &[b"host", b"authorization"],
+        content_type: Some(b"text/plain"),
+        content_length: Some(5),
+    };
+    let full = RequestEntry { head: Some(head), tag: Some("health_check"), ..request() };
+    let full = told(Detail::Full, true, full);
+    assert_eq!(
+        full["request"],
+        json!({
+            "id": "req-1", "service": "app", "method": "GET", "host": "app.example.com", "path": "/docs/a%20b",
+            "query": ["page", "q%20"], "user_agent": "curl/8", "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+            "version": "HTTP/1.1", "fields": ["host", "authorization"], "content_type": "text/plain",
+            "content_length": 5, "tag": "health_check",
+        })
+    );
+    assert!(full.get("outcome").is_none());
+}
+
+#[test]
+fn a_redacted_path_is_an_object_and_its_secret_is_nowhere() {
+    let told = |shown: &str| {
+        let request = RequestEntry { path: Some(Shown::Redacted(shown)), ..request() };
+        fields(&decision_body(&Decision::deny(Reason::NoMatch, None), &Identity::Anonymous, request))["request"]
+            ["path"]
+            .clone()
+    };
+    assert_eq!(told("/invite/{}/accept"), json!({"redacted": "/invite/{}/accept"}));
+    let long = format!("/invite/{{}}/{}", "x".repeat(20_000));
+    assert_eq!(told(&long), json!({"redacted": "/invite/{}/xxx", "cut": true}));
 }
