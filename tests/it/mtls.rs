@@ -33,7 +33,7 @@ fn mtls(upstream: &Upstream, authority: &Authority, certs: &str) -> Arc<Site> {
     let service = |name: &str, lines: &str| {
         let at = upstream.address;
         format!(
-            "[[service]]\nname = \"{name}\"\nhosts = [\"{name}.example.org\"]\nupstreams = [\"http://{at}\"]\n{lines}\n"
+            "[[service]]\nname = \"{name}\"\nhosts = [\"{name}.example.org\"]\nupstreams = [\"http://{at}\"]\nrecords = {{ collapse = false }}\n{lines}\n"
         )
     };
     let services = [
@@ -46,7 +46,12 @@ fn mtls(upstream: &Upstream, authority: &Authority, certs: &str) -> Arc<Site> {
         "client_certs = {{ name = \"mtls\", ca_file = \"clients.pem\", subject = [\"spiffe\", \"dns\", \"cn\"], \
          trust_domain = \"example.org\"{certs} }}"
     );
-    let setup = Setup::new(upstream).tls().server(&server).services(&services.concat()).policy(ROWS);
+    let setup = Setup::new(upstream)
+        .tls()
+        .service("records = { collapse = false }")
+        .server(&server)
+        .services(&services.concat())
+        .policy(ROWS);
     let site = setup.site_without_log();
     std::fs::write(site.path("clients.pem"), &authority.pem).unwrap();
     site
