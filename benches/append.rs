@@ -158,6 +158,7 @@ impl Calls {
             rewrite: None,
             tolerance: Tolerance::default(),
             preflights: Preflights::Off,
+            certificates: Default::default(),
             // What is measured is records.
             recording: Recording { collapse: false, ..Recording::default() },
         }]);
@@ -165,7 +166,7 @@ impl Calls {
             head: request.body(()).unwrap().into_parts().0,
             routes,
             trusted: TrustedProxies::new(Vec::new()),
-            connection: Connection { peer: "192.0.2.1:50000".parse().unwrap(), tls: Some("TLSv1.3") },
+            connection: Connection::without_certificate("192.0.2.1:50000".parse().unwrap(), Some("TLSv1.3")),
         }
     }
 

@@ -174,6 +174,7 @@ fn decision(call: u64) -> Body {
         token_id: Some(format!("{:016x}", call.wrapping_mul(0x9e37_79b9_7f4a_7c15))),
         key_id: Some("2026-11".to_owned()),
         expires: Timestamp::from_micros(i64::MAX),
+        also: None,
     };
     let id = format!("{:032x}", u128::from(call).wrapping_mul(0x2545_f491_4f6c_dd1d_9e37_79b9_7f4a_7c15));
     let path = format!("/docs/{}/pages/{}", call % 977, call % 100_003);
@@ -181,6 +182,7 @@ fn decision(call: u64) -> Body {
         decision: &Decision::allow(Reason::PolicyAllow, None),
         epochs: EPOCHS,
         identity: &Identity::Proved(caller.into()),
+        certificate: None,
         client: ClientEntry {
             ip: std::net::Ipv4Addr::from((10 << 24) + (call % 60_000) as u32).into(),
             port: 1024 + (call % 60_000) as u16,

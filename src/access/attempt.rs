@@ -8,6 +8,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Uri, Version, request};
 use ipnet::IpNet;
 
+use super::certificate::{ClientCertificate, Need};
 use super::decision::Reason;
 use super::host::Host;
 use super::identity::{CredentialFault, Identity};
@@ -29,6 +30,8 @@ pub struct Attempt {
     pub host: Option<HeaderValue>,
     /// What the caller offers as proof.
     pub credential: Credential,
+    /// The certificate its connection showed, where the service asks for one.
+    pub certificate: Option<Arc<ClientCertificate>>,
     /// Where the call comes from.
     pub client: Client,
     /// The number by which the caller, the upstream and the record know this call.
@@ -132,6 +135,28 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// The TLS version, e.g. `TLSv1.3`; `None` on a plain connection.
     pub tls: Option<&'static str>,
+    /// The host its TLS handshake named (SNI), canonical.
+    pub sni: Option<Arc<str>>,
+    /// Whether the handshake asked for a client certificate.
+    pub asked: bool,
+    /// The one that was shown.
+    pub certificate: Option<Arc<ClientCertificate>>,
+}
+
+impl Connection {
+    /// A connection on which no certificate was asked for.
+    pub const fn without_certificate(peer: SocketAddr, tls: Option<&'static str>) -> Self {
+        Self { peer, tls, sni: None, asked: false, certificate: None }
+    }
+
+    /// Whether a call for `host` on `route` belongs on another connection: one whose handshake asks for certificates as
+    /// the services of that host want it.
+    fn is_misdirected(&self, host: &Host, route: &Route, routes: &Routes) -> bool {
+        let named =
+            |sni: &str| sni == host.name() || routes.need(Some(sni)) == routes.need(Some(host.name()));
+        (route.certificates.need != Need::Off && !self.asked)
+            || self.sni.as_deref().is_some_and(|sni| !named(sni))
+    }
 }
 
 /// Where a call comes from: the peer, or the client that a trusted proxy names.
@@ -214,12 +239,14 @@ impl Attempt {
         }
         .map_err(|refusal| refusal.guarded(head.uri.path().as_bytes(), rules.routes));
         let full = access.as_ref().is_ok_and(|access| access.route.recording.detail == Detail::Full);
+        let wanted = access.as_ref().map_or(true, |access| access.route.certificates.need != Need::Off);
         Self {
             access,
             method: head.method.clone(),
             target: head.uri.clone(),
             host: head.headers.get(header::HOST).cloned(),
             credential,
+            certificate: connection.certificate.clone().filter(|_| wanted),
             client: Client::read(&head.headers, connection, rules.trusted),
             id: RequestId::read(&head.headers, by_proxy, fresh),
             trace: TraceContext::read(&head.headers, fresh),
@@ -246,6 +273,7 @@ impl Attempt {
             target: Uri::default(),
             host: None,
             credential: Credential::None,
+            certificate: connection.certificate.clone(),
             client: Client::read(&none, connection, &TrustedProxies::default()),
             id: RequestId::read(&none, false, fresh),
             trace: TraceContext::read(&none, fresh),
@@ -369,6 +397,9 @@ impl Access {
             .routes
             .find(host.name(), reading.for_routing())
             .ok_or_else(|| refuse_on(Reason::NoService, None, &host))?;
+        if connection.is_misdirected(&host, route, rules.routes) {
+            return Err(refuse_on(Reason::Misdirected, Some(Arc::clone(route)), &host));
+        }
         let path = reading
             .under(route.tolerance)
             .map_err(|f| refuse_on(Reason::Malformed(f), Some(Arc::clone(route)), &host))?;
@@ -611,6 +642,7 @@ mod tests {
             rewrite: None,
             tolerance: Tolerance::default(),
             preflights: Preflights::Off,
+            certificates: Default::default(),
             recording: Default::default(),
         }])
     }
@@ -622,7 +654,7 @@ mod tests {
     fn read_from(request: request::Builder, peer: &str) -> Attempt {
         let (head, ()) = request.body(()).unwrap().into_parts();
         let trusted = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
-        let connection = Connection { peer: peer.parse().unwrap(), tls: None };
+        let connection = Connection::without_certificate(peer.parse().unwrap(), None);
         Attempt::read(
             &head,
             &connection,

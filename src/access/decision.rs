@@ -49,6 +49,8 @@ pub enum Reason {
     Malformed(Malformed),
     /// No service is configured for this host and path.
     NoService,
+    /// The connection was made for a host that asks otherwise for client certificates than the one the call names.
+    Misdirected,
     /// A method the gate does not forward.
     MethodNotAllowed,
     /// The credential presented does not hold.
@@ -73,6 +75,7 @@ impl Reason {
             Self::NoMatch => "no_match",
             Self::Malformed(m) => m.as_str(),
             Self::NoService => "no_service",
+            Self::Misdirected => "misdirected",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Credential(f) => f.as_str(),
             Self::RateLimited => "rate_limited",

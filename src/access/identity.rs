@@ -33,6 +33,8 @@ pub struct Caller {
     pub key_id: Option<String>,
     /// When the proof ceases to hold.
     pub expires: Timestamp,
+    /// Whom the other credential proves, where a certificate and a token were both shown.
+    pub also: Option<Arc<Self>>,
 }
 
 /// How a caller proved who it is.
@@ -81,6 +83,13 @@ pub enum CredentialFault {
     KeysUnavailable,
     /// Nobody looked at it, since its caller had asked too often.
     Unchecked,
+    /// The service requires a client certificate, and none was shown.
+    CertificateMissing,
+    /// The client certificate was accepted when the connection began, and is not by the authorities and lists of
+    /// revocations in force now.
+    CertificateRejected,
+    /// The client certificate names no caller, or more than one.
+    CertificateSubject,
 }
 
 impl CredentialFault {
@@ -99,6 +108,9 @@ impl CredentialFault {
             Self::BadClaims => "credential_bad_claims",
             Self::KeysUnavailable => "credential_keys_unavailable",
             Self::Unchecked => "credential_unchecked",
+            Self::CertificateMissing => "credential_certificate_missing",
+            Self::CertificateRejected => "credential_certificate_rejected",
+            Self::CertificateSubject => "credential_certificate_subject",
         }
     }
 }

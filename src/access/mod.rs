@@ -10,11 +10,13 @@
 //! | [`recording`] | how a service's calls are recorded |
 //! | [`malformed`] | the ways a request can fail to have one reading |
 //! | [`identity`] | who calls, as proved |
+//! | [`certificate`] | client certificates: what a service asks, and what one says |
 //! | [`decision`] | allow or deny, and why |
 //!
 //! Invariant: nothing here does I/O, waits, or knows hyper.
 
 pub mod attempt;
+pub mod certificate;
 pub mod decision;
 pub mod framing;
 pub mod host;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::certificate::{Certificates, Need};
 use super::path::{Tolerance, covers_prefix};
 use super::recording::Recording;
 
@@ -20,6 +21,8 @@ pub struct Route {
     pub tolerance: Tolerance,
     /// Who answers CORS preflights.
     pub preflights: Preflights,
+    /// What it does with client certificates.
+    pub certificates: Certificates,
     /// How its calls are recorded.
     pub recording: Recording,
 }
@@ -93,6 +96,18 @@ impl Routes {
             .filter(|route| fit(route) == Some(closest) && covers_prefix(&route.prefix, path))
             .max_by_key(|route| route.prefix.trim_end_matches('/').len())
     }
+
+    /// The strictest that the services of `host` ask of client certificates; of all hosts for `None`.
+    pub fn need(&self, host: Option<&str>) -> Need {
+        let fit = |route: &Route| route.hosts.iter().filter_map(|pattern| pattern.fit(host?)).max();
+        let closest = self.0.iter().filter_map(|route| fit(route)).max();
+        self.0
+            .iter()
+            .filter(|route| host.is_none() || (closest.is_some() && fit(route) == closest))
+            .map(|route| route.certificates.need)
+            .max()
+            .unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -107,6 +122,7 @@ mod tests {
             rewrite: None,
             tolerance: Tolerance::default(),
             preflights: Preflights::Off,
+            certificates: Certificates::default(),
             recording: Recording::default(),
         }
     }

@@ -62,6 +62,7 @@ pub(super) async fn status(State(views): State<Views>) -> Result<Json<Value>, Pr
         "verification": verification(views.verification.standing()),
         "policy": { "epoch": live.epochs.policy.to_string(), "refused": views.refusals.policy.load().as_deref().map(refusal) },
         "config": { "epoch": live.epochs.config.to_string(), "refused": views.refusals.config.load().as_deref().map(refusal) },
+        "certificates": { "refused": views.refusals.certificates.load().as_deref().map(refusal) },
         "issuers": keys,
     })))
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -20,7 +19,6 @@ use crate::server::worker::Worker;
 /// The gate's sockets and whoever accepts on them.
 pub(super) struct Accepting {
     pub(super) sockets: Sockets,
-    pub(super) tls: (Option<Arc<ServerConfig>>, Option<Arc<ServerConfig>>),
     pub(super) workers: Vec<Worker>,
     pub(super) live: Arc<ArcSwap<Live>>,
     pub(super) drain: Drain,
@@ -41,11 +39,9 @@ impl Accepting {
     pub(super) fn begin(&mut self) -> std::io::Result<()> {
         let listen = |socket: &std::net::TcpListener| TcpListener::from_std(socket.try_clone()?);
         if self.at_work.acceptors.is_empty() {
-            for (place, face, tls) in
-                [(Place::Front, Face::Front, &self.tls.0), (Place::Admin, Face::Admin, &self.tls.1)]
-            {
+            for (place, face) in [(Place::Front, Face::Front), (Place::Admin, Face::Admin)] {
                 for socket in self.sockets.of(place) {
-                    let accept = Listener::new(listen(socket)?, tls.clone(), face).accept(
+                    let accept = Listener::new(listen(socket)?, face).accept(
                         self.workers.clone(),
                         Arc::clone(&self.live),
                         (self.drain.clone(), self.faults.clone()),

@@ -5,8 +5,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use http::Uri;
-use rustls::ServerConfig;
-use rustls::sign::SingleCertAndKey;
 
 use crate::access::attempt::TrustedProxies;
 use crate::access::path::Tolerance;
@@ -14,21 +12,21 @@ use crate::access::rate::ServiceRates;
 use crate::access::recording::Recording;
 use crate::access::route::{HostPattern, Preflights, Route, Routes};
 use crate::audit::record::Epochs;
-use crate::authn::{self, Authn, AuthnLimits, SetupError};
+use crate::authn::{self, Authn, AuthnLimits, CertificateIssuer, SetupError};
 use crate::clock::{Clock, Timestamp};
 use crate::config::settings::{self, CorsOrigins, Settings};
-use crate::net::{ClientTls, Dialer, Endpoint, EndpointError, Roots, TlsError, pem};
+use crate::net::{ClientTls, Dialer, Endpoint, EndpointError, Roots, ServingError, TlsError};
 use crate::policy::{LoadError, PathForms, Policy, Sources};
 use crate::proxy::cors::CorsAnswers;
 use crate::proxy::forward::{Backend, Backends, Target};
 use crate::proxy::gate::Gate;
 use crate::proxy::headers::IdentityHeaders;
-use crate::proxy::live::{Limits, Live};
+use crate::proxy::live::{Limits, Listeners, Live};
 use crate::proxy::rates::Rates;
 use crate::proxy::room::Room;
 use crate::proxy::upstream::{Upstream, UpstreamSet};
 
-use super::StartError;
+use super::certificates;
 
 /// Why settings that hold by themselves cannot be served by.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +37,14 @@ pub enum AssembleError {
     /// An issuer's keys or their source do not hold.
     #[error(transparent)]
     Issuers(#[from] SetupError),
+    /// A listener's certificate, key, or whom it trusts.
+    #[error("{key}: {source}")]
+    Tls {
+        /// The config's key.
+        key: &'static str,
+        /// Why.
+        source: Box<ServingError>,
+    },
     /// A service's upstream cannot be dialled.
     #[error("service {service:?}: upstream {upstream}: {source}")]
     Upstream {
@@ -70,6 +76,7 @@ pub struct Parts {
     limits: Limits,
     rates: Rates,
     authn: Arc<Authn>,
+    tls: Listeners,
     gate: Gate,
     loaded: Timestamp,
 }
@@ -79,8 +86,25 @@ pub struct Parts {
 /// # Errors
 /// [`AssembleError`]: the first thing that does not hold.
 pub fn assemble(settings: &Settings, clock: &Clock) -> Result<Parts, AssembleError> {
+    assemble_with(settings, clock, certificates::load(&settings.server, &settings.admin)?)
+}
+
+/// As [`assemble`], less the listeners' certificates, which need not be there yet: for what serves nobody.
+///
+/// # Errors
+/// [`AssembleError`]: the first thing that does not hold.
+pub fn assemble_unlistening(settings: &Settings, clock: &Clock) -> Result<Parts, AssembleError> {
+    assemble_with(settings, clock, certificates::Loaded::default())
+}
+
+fn assemble_with(
+    settings: &Settings,
+    clock: &Clock,
+    certificates: certificates::Loaded,
+) -> Result<Parts, AssembleError> {
     let policy = Policy::load(&sources(settings))?;
-    let authn = Authn::new(issuers(settings), authn_limits(&settings.identity), clock.clone())?;
+    let certificates::Loaded { tls, issuer } = certificates;
+    let authn = authn(settings, issuer, clock)?;
     let backends = settings
         .services
         .iter()
@@ -98,6 +122,7 @@ pub fn assemble(settings: &Settings, clock: &Clock) -> Result<Parts, AssembleErr
         limits: limits(&settings.limits, settings.services.len()),
         rates: Rates::new(settings.limits.rate_per_address, settings.services.iter().map(rates)),
         authn: Arc::new(authn),
+        tls,
         gate: Gate::new(Arc::new(policy), settings.policy.timeout),
         loaded: clock.now(),
     })
@@ -131,6 +156,7 @@ impl Parts {
             rates: self.rates,
             admin_rates: Rates::default(),
             authn: self.authn,
+            tls: self.tls,
             gate: self.gate,
             epochs: self.epochs,
             policy_loaded: self.loaded,
@@ -153,20 +179,20 @@ pub fn sources(settings: &Settings) -> Sources {
     }
 }
 
-/// A listener's TLS: HTTP/2 and HTTP/1.1 by ALPN.
+/// Everything that proves callers.
 ///
 /// # Errors
-/// The certificate or key does not hold.
-pub fn server_tls(tls: Option<&settings::Tls>) -> Result<Option<Arc<ServerConfig>>, StartError> {
-    let Some(tls) = tls else { return Ok(None) };
-    let certified = pem::certified_key(&tls.cert, &tls.key)?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Some(Arc::new(config)))
+/// An issuer's keys or their source do not hold.
+pub fn authn(
+    settings: &Settings,
+    certificates: Option<CertificateIssuer>,
+    clock: &Clock,
+) -> Result<Authn, SetupError> {
+    let authn = Authn::new(issuers(settings), authn_limits(&settings.identity), clock.clone())?;
+    Ok(match certificates {
+        Some(issuer) => authn.with_certificates(issuer),
+        None => authn,
+    })
 }
 
 fn issuers(settings: &Settings) -> Vec<authn::Issuer> {
@@ -276,6 +302,7 @@ fn admin_route() -> Route {
         rewrite: None,
         tolerance: Tolerance::default(),
         preflights: Preflights::Off,
+        certificates: Default::default(),
         // Who watches the log is on the log, each time.
         recording: Recording { collapse: false, ..Recording::default() },
     }

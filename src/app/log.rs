@@ -1,12 +1,10 @@
 //! Creating and opening the configured log.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::StartError;
-use super::assemble::assemble;
-use super::disk;
+use super::assemble::assemble_unlistening;
+use super::{StartError, disk, privileges};
 use crate::audit::checkpoint::{KeyError, Origin, OriginError, SigningKey};
 use crate::audit::hash::Hash;
 use crate::audit::journal::reconcile::{ReconcileError, reconcile};
@@ -29,6 +27,15 @@ pub enum LogError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// Others than the owner can use the key.
+    #[error(
+        "log.key_file {path}: others than its owner can read or replace it, and sign a log of their own; \
+         run `chmod 600 {path}`"
+    )]
+    KeyExposed {
+        /// The file.
+        path: PathBuf,
     },
     /// The key file holds no usable key.
     #[error("log.key_file {path}: {source}")]
@@ -80,13 +87,11 @@ pub enum LogError {
 /// Reads the configured signing key.
 ///
 /// # Errors
-/// [`LogError::KeyFile`], [`LogError::Key`], [`LogError::Origin`].
+/// [`LogError::KeyFile`], [`LogError::KeyExposed`], [`LogError::Key`], [`LogError::Origin`].
 pub fn signing_key(log: &settings::Log) -> Result<SigningKey, LogError> {
     let path = || log.key_file.clone();
-    if let Ok(metadata) = std::fs::metadata(&log.key_file)
-        && metadata.permissions().mode() & 0o077 != 0
-    {
-        tracing::warn!(key_file = %log.key_file.display(), "others than the owner can use the log's signing key: chmod 600");
+    if std::fs::metadata(&log.key_file).is_ok_and(|metadata| privileges::is_exposed(&metadata)) {
+        return Err(LogError::KeyExposed { path: path() });
     }
     let pem = std::fs::read_to_string(&log.key_file)
         .map(zeroize::Zeroizing::new)
@@ -102,6 +107,12 @@ pub fn signing_key(log: &settings::Log) -> Result<SigningKey, LogError> {
 pub fn open(log: &settings::Log, key: &SigningKey) -> Result<Arc<dyn Store>, LogError> {
     if !RocksStore::is_at(&log.dir) {
         return Err(missing(log, key));
+    }
+    privileges::keep_files_private();
+    for dir in [&log.dir, &log.state_dir] {
+        if let Err(error) = privileges::tighten(dir) {
+            tracing::warn!(dir = %dir.display(), %error, "others may be able to read files of the log");
+        }
     }
     disk::make_way(log);
     let store = RocksStore::open(&log.dir, rocks_options(log))?;
@@ -131,11 +142,12 @@ pub fn missing(log: &settings::Log, key: &SigningKey) -> LogError {
 /// # Errors
 /// [`StartError`]; an origin that has been used stays so.
 pub fn create_log(settings: &Settings) -> Result<String, StartError> {
-    let epochs = assemble(settings, &Clock::system())?.epochs;
+    let epochs = assemble_unlistening(settings, &Clock::system())?.epochs;
     Ok(create(&settings.log, epochs)?)
 }
 
 fn create(log: &settings::Log, epochs: Epochs) -> Result<String, LogError> {
+    privileges::keep_files_private();
     let clock = Clock::system();
     let key = signing_key(log)?;
     let identity = LogIdentity { origin: key.origin().to_string(), vkey: key.verifier().to_string() };

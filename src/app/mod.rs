@@ -7,6 +7,8 @@
 //! | `disk` | room on the log's disk |
 //! | [`log`] | creating and opening the configured log |
 //! | [`reload`] | a new policy or config while serving |
+//! | `certificates` | the listeners' certificates and those of callers, loaded and loaded anew |
+//! | `privileges` | what the process gives up |
 //! | [`sockets`] | what is listened on: bound here, or given by another |
 //! | `accepting` | who accepts on them |
 //! | [`claim`], `entry` | one process for an origin; how it gets there |
@@ -19,6 +21,7 @@
 
 mod accepting;
 pub mod assemble;
+mod certificates;
 pub mod check;
 pub mod claim;
 mod disk;
@@ -27,6 +30,7 @@ pub mod handover;
 pub mod log;
 mod notify;
 mod open_files;
+mod privileges;
 pub mod reload;
 pub mod sockets;
 mod watch;
@@ -49,7 +53,7 @@ pub use self::check::{CheckError, Proof, check};
 pub use self::log::create_log;
 
 use self::accepting::{Accepting, AtWork};
-use self::assemble::{AssembleError, assemble, server_tls};
+use self::assemble::{AssembleError, assemble};
 use self::claim::{Claim, ClaimError};
 use self::entry::Entry;
 use self::handover::give::{Threshold, Visitor};
@@ -69,7 +73,6 @@ use crate::audit::storage::Store;
 use crate::clock::Clock;
 use crate::config::settings::{self, Format, Logging};
 use crate::config::{ConfigErrors, Environment, Settings};
-use crate::net::PemError;
 use crate::proxy::live::{Live, Refusals};
 use crate::server::drain::{Drain, Phase};
 use crate::server::faults::Faults;
@@ -91,12 +94,6 @@ pub enum StartError {
     /// The log may not grow.
     #[error("the log cannot be taken up: {0}")]
     Reconcile(#[from] ReconcileError),
-    /// The listeners' certificate or key.
-    #[error(transparent)]
-    Pem(#[from] PemError),
-    /// The listeners' certificate and key do not go together.
-    #[error("the listener's certificate: {0}")]
-    Tls(#[from] rustls::Error),
     /// An address cannot be listened on.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -185,6 +182,7 @@ pub fn start(settings: Settings, store: Option<Arc<dyn Store>>) -> Result<Runnin
 pub fn serve(path: &Path, ready_file: Option<PathBuf>, take_over: bool) -> Result<(), StartError> {
     let settings = Settings::load(path, &Environment::of_process())?;
     log_to_stderr(settings.logging);
+    privileges::keep_memory_private();
     let told = move |addresses: &Addresses| match &ready_file {
         Some(file) => {
             addresses.write(file).map_err(|source| StartError::Io { what: "the ready file", source })
@@ -225,12 +223,11 @@ async fn run<U: Future<Output = ()>>(
     ready: impl FnOnce(&Addresses) -> Result<(), StartError>,
     until: impl FnOnce(Reloader) -> U,
 ) -> Result<(), StartError> {
+    privileges::keep_files_private();
     let clock = Clock::system();
     let metrics = install_metrics();
     open_files::allow(&settings.limits);
     let parts = assemble(&settings, &clock)?;
-    let (front_tls, admin_tls) =
-        (server_tls(settings.server.tls.as_ref())?, server_tls(settings.admin.tls.as_ref())?);
     // Addresses are taken before the log is: a gate that cannot listen leaves no trace in it.
     let Entry { claim, sockets, mut successor, activated } = Entry::new(&settings, source.take_over)?;
 
@@ -298,7 +295,6 @@ async fn run<U: Future<Output = ()>>(
     };
     let mut accepting = Accepting {
         sockets,
-        tls: (front_tls, admin_tls),
         workers,
         live: Arc::clone(&live),
         drain: drain.clone(),
@@ -577,5 +573,6 @@ fn begin_at_zero() {
     for result in ["loaded", "refused"] {
         metrics::counter!("portcullis_policy_loads_total", "result" => result).absolute(0);
         metrics::counter!("portcullis_config_loads_total", "result" => result).absolute(0);
+        metrics::counter!("portcullis_certificate_loads_total", "result" => result).absolute(0);
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, oneshot, watch};
 
 use super::assemble::{AssembleError, Parts, assemble, sources};
 use crate::audit::journal::{Journal, Unrecorded};
@@ -21,21 +21,23 @@ use crate::server::drain::Drain;
 
 /// Reloads, one at a time. Clones are one.
 #[derive(Clone)]
-pub struct Reloader(Arc<Inner>);
+pub struct Reloader(pub(super) Arc<Inner>);
 
-struct Inner {
-    live: Arc<ArcSwap<Live>>,
-    refusals: Arc<Refusals>,
-    journal: Journal,
-    clock: Clock,
+pub(super) struct Inner {
+    pub(super) live: Arc<ArcSwap<Live>>,
+    pub(super) refusals: Arc<Refusals>,
+    pub(super) journal: Journal,
+    pub(super) clock: Clock,
     config_path: Option<PathBuf>,
-    drain: Drain,
+    pub(super) drain: Drain,
     // Held while a reload goes on.
-    current: Mutex<Current>,
+    pub(super) current: Mutex<Current>,
+    // Tells those who watch files that there may be others to watch.
+    pub(super) reloaded: watch::Sender<()>,
 }
 
-struct Current {
-    settings: Settings,
+pub(super) struct Current {
+    pub(super) settings: Settings,
     // Dropping it ends the refreshing of the issuers' keys.
     _refreshing: oneshot::Sender<()>,
 }
@@ -68,18 +70,25 @@ impl Reloader {
     ) -> Self {
         let refreshing = keep_keys_fresh(&live.load());
         let current = Mutex::new(Current { settings, _refreshing: refreshing });
-        let reloader = Self(Arc::new(Inner { live, refusals, journal, clock, config_path, drain, current }));
+        let reloaded = watch::Sender::new(());
+        let reloader =
+            Self(Arc::new(Inner { live, refusals, journal, clock, config_path, drain, current, reloaded }));
         tokio::task::spawn_local(reloader.clone().watch());
+        tokio::task::spawn_local(reloader.clone().watch_certificates());
         reloader
     }
 
     /// Reloads the policy whenever its files have changed.
     async fn watch(self) {
         let mut begun = std::pin::pin!(self.0.drain.begun());
+        let mut reloaded = self.0.reloaded.subscribe();
         loop {
             let settings = self.0.current.lock().await.settings.clone();
             if !settings.policy.watch {
-                return;
+                tokio::select! {
+                    _ = reloaded.changed() => continue,
+                    () = &mut begun => return,
+                }
             }
             let mut files = settings.policy.files.clone();
             files.push(settings.policy.model.clone());
@@ -95,6 +104,7 @@ impl Reloader {
             loop {
                 tokio::select! {
                     () = watcher.changed() => self.reload_policy().await,
+                    _ = reloaded.changed() => {}
                     () = &mut begun => return,
                 }
                 if self.0.current.lock().await.settings.policy != settings.policy {
@@ -165,12 +175,17 @@ impl Reloader {
 
     /// Loads config and policy from their files; if all of it holds, it takes the place of what is in force.
     pub async fn reload_config(&self) {
-        let Some(path) = self.0.config_path.clone() else { return self.reload_policy().await };
+        let Some(path) = self.0.config_path.clone() else {
+            self.reload_certificates().await;
+            return self.reload_policy().await;
+        };
         let mut current = self.0.current.lock().await;
         match self.try_config(path, &mut current).await {
             Ok(epochs) => {
                 self.0.refusals.config.store(None);
                 self.0.refusals.policy.store(None);
+                self.0.refusals.certificates.store(None);
+                self.0.reloaded.send_replace(());
                 tracing::info!(policy = %epochs.policy, config = %epochs.config, "a new config is in force");
                 metrics::counter!("portcullis_config_loads_total", "result" => "loaded").increment(1);
             }

@@ -58,6 +58,7 @@ pub(super) fn read(
         token_id: token_id(claims),
         key_id: verified.token().key_id().map(str::to_owned),
         expires,
+        also: None,
     };
     Ok(Proof { caller, not_before })
 }

@@ -1,4 +1,4 @@
-//! Who calls: from a bearer token to a proved caller, or the fault for which it proves nothing.
+//! Who calls: from a bearer token or a client certificate to a proved caller, or the fault for which it proves nothing.
 //!
 //! | file | what is there | what it uses |
 //! |---|---|---|
@@ -7,6 +7,7 @@
 //! | `token` | a token taken apart, nothing of it believed yet | `json`, `issuer` |
 //! | `keys` | a key set, and which of its keys signed a token | `token` |
 //! | `claims` | what a verified token says of its caller | `keys`, `principal` |
+//! | [`certificate`] | whom a client certificate proves | `principal` |
 //! | `principal` | the names that policy rows match | `issuer` |
 //! | `remembered` | tokens verified before | |
 //! | `source` | a key set read from a file or a URL | `keys`, [`crate::net`] |
@@ -24,10 +25,10 @@
 //!    prolongs it.
 //! 6. A failed proof is never remembered, and never becomes an anonymous caller.
 //!
-//! Client certificates are deliberately absent. They come in as a second way to a [`Caller`] beside
-//! [`Authn::identify_token`], with [`ProofMethod::Mtls`](crate::access::ProofMethod::Mtls) and principals made by
-//! `principal`, which knows nothing of tokens.
+//! 6. A client certificate proves somebody only by the authorities and lists of revocations that are in force when the
+//!    call is made, however long its connection has been there.
 
+pub mod certificate;
 mod claims;
 pub mod issuer;
 mod json;
@@ -47,16 +48,20 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::task::{JoinHandle, JoinSet};
 
+pub use certificate::{CertificateIssuer, SubjectKind};
 pub use issuer::{Algorithm, Issuer, KeySource, SetupError, SetupFault};
 pub use keyring::KeysStatus;
 pub use keys::KeySetError;
 pub use source::SourceError;
 
-use crate::access::{Caller, CredentialFault, Identity};
+use crate::access::certificate::{Certificates as Asked, ClientCertificate, Need, SubjectFrom};
+use crate::access::{Attempt, Caller, Credential, CredentialFault, Identity};
 use crate::audit::hash::Hash;
 use crate::clock::Clock;
+use certificate::Certificates;
 use keyring::Keyring;
 use keys::Verified;
 use remembered::Remembered;
@@ -65,6 +70,7 @@ use token::{MAX_TOKEN_BYTES, Token};
 /// Proves callers. One for all threads; any number of runtimes may use it at once.
 pub struct Authn {
     trusted: Vec<Trusted>,
+    certificates: Option<(ArcSwap<Certificates>, principal::Names)>,
     remembered: Remembered,
     limits: AuthnLimits,
     clock: Clock,
@@ -120,7 +126,29 @@ impl Authn {
                 Ok(Trusted { issuer, keyring, names: names.clone() })
             })
             .collect::<Result<_, SetupError>>()?;
-        Ok(Self { trusted, remembered: Remembered::new(limits.remember), limits, clock })
+        Ok(Self { trusted, certificates: None, remembered: Remembered::new(limits.remember), limits, clock })
+    }
+
+    /// Lets callers be proved by certificates, too.
+    pub fn with_certificates(mut self, issuer: CertificateIssuer) -> Self {
+        let issuers: Vec<Issuer> = self.trusted.iter().map(|trusted| trusted.issuer.clone()).collect();
+        let mut names = principal::Names::of(&issuers);
+        if !issuer.primary {
+            names = names.and(&issuer.name);
+        }
+        for trusted in &mut self.trusted {
+            trusted.names = names.clone();
+        }
+        self.certificates = Some((ArcSwap::from_pointee(Certificates::new(issuer)), names));
+        self
+    }
+
+    /// Believes other certificates from now on, of the same name. Nothing else about `issuer` may have changed, and there
+    /// must have been one.
+    pub fn renew_certificates(&self, issuer: CertificateIssuer) {
+        if let Some((certificates, _)) = &self.certificates {
+            certificates.store(Arc::new(Certificates::new(issuer)));
+        }
     }
 
     /// Takes over keys already fetched by `old` for the issuers that are published at the same place, so that a
@@ -166,6 +194,53 @@ impl Authn {
     /// What is known of each issuer's keys, in the order of the configuration.
     pub fn keys(&self) -> Vec<KeysStatus> {
         self.trusted.iter().map(|trusted| trusted.keyring.status()).collect()
+    }
+
+    /// Who makes the call: proved, anonymous, or failed. What was shown and does not hold is a failure, whatever else was
+    /// shown beside it.
+    pub async fn identify(&self, attempt: &Attempt) -> Identity {
+        let asked = attempt.access.as_ref().map_or(Asked::default(), |access| access.route.certificates);
+        let by_certificate = match (asked.need, &attempt.certificate) {
+            (Need::Off, _) | (Need::Optional, None) => None,
+            (Need::Required, None) => return Identity::Failed(CredentialFault::CertificateMissing),
+            (Need::Optional | Need::Required, Some(certificate)) => {
+                match self.identify_certificate(certificate) {
+                    Ok(caller) => Some(caller),
+                    Err(fault) => return Identity::Failed(fault),
+                }
+            }
+        };
+        let by_token = match &attempt.credential {
+            Credential::None => Identity::Anonymous,
+            Credential::Bearer(token) => self.identify_token(token.as_str()).await,
+            Credential::Unsupported => Identity::Failed(CredentialFault::UnsupportedScheme),
+            Credential::Malformed => Identity::Failed(CredentialFault::Malformed),
+        };
+        match (by_certificate, by_token) {
+            (_, Identity::Failed(fault)) => Identity::Failed(fault),
+            (None, identity) => identity,
+            (Some(caller), Identity::Anonymous) => Identity::Proved(caller),
+            (Some(certified), Identity::Proved(token)) => {
+                let (who, also) = match asked.subject_from {
+                    SubjectFrom::Token => (token, certified),
+                    SubjectFrom::Certificate => (certified, token),
+                };
+                let expires = who.expires.min(also.expires);
+                Identity::Proved(Arc::new(Caller { also: Some(also), expires, ..Caller::clone(&who) }))
+            }
+        }
+    }
+
+    /// Proves the caller by its certificate.
+    ///
+    /// # Errors
+    /// Why it proves nobody.
+    pub fn identify_certificate(
+        &self,
+        certificate: &ClientCertificate,
+    ) -> Result<Arc<Caller>, CredentialFault> {
+        let (certificates, names) = self.certificates.as_ref().ok_or(CredentialFault::CertificateRejected)?;
+        certificates.load().prove(certificate, names, self.clock.now())
     }
 
     /// Proves the caller by a bearer token (RFC 6750 §2.1): the text after `Bearer `, whole. Waits at most

@@ -18,6 +18,11 @@ pub(super) const MAX_SUBJECT_BYTES: usize = 255;
 pub(super) struct Names(Arc<[String]>);
 
 impl Names {
+    /// These, and `name` of callers proved otherwise than by an issuer's tokens.
+    pub(super) fn and(&self, name: &str) -> Self {
+        Self(self.0.iter().cloned().chain([name.to_owned()]).collect())
+    }
+
     pub(super) fn of(issuers: &[Issuer]) -> Self {
         Self(issuers.iter().filter(|issuer| !issuer.primary).map(|issuer| issuer.name.clone()).collect())
     }
@@ -31,6 +36,11 @@ impl Names {
 /// The principal of `subject` as `issuer` names it. `None` for a subject that may not be one: empty, over
 /// [`MAX_SUBJECT_BYTES`], with control characters or with white space at its ends, or passing for another issuer's.
 pub(super) fn user(subject: &str, issuer: &Issuer, names: &Names) -> Option<String> {
+    named(subject, &issuer.name, issuer.primary, names)
+}
+
+/// As [`user`], for any who vouches, by its `name` and whether it is `primary`.
+pub(super) fn named(subject: &str, name: &str, primary: bool, names: &Names) -> Option<String> {
     let well_formed = !subject.is_empty()
         && subject.len() <= MAX_SUBJECT_BYTES
         && !subject.contains(char::is_control)
@@ -38,8 +48,8 @@ pub(super) fn user(subject: &str, issuer: &Issuer, names: &Names) -> Option<Stri
     if !well_formed {
         return None;
     }
-    if !issuer.primary {
-        return Some(format!("user:{}:{subject}", issuer.name));
+    if !primary {
+        return Some(format!("user:{name}:{subject}"));
     }
     (!names.imitated_by(subject)).then(|| format!("user:{subject}"))
 }

@@ -79,6 +79,7 @@ mod tests {
             token_id: None,
             key_id: None,
             expires: Timestamp::from_micros(0),
+            also: None,
         };
         Entry { caller: Arc::new(caller), issuer: 0, generation: 0, not_before: Timestamp::from_micros(0) }
     }

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::settings::{
-    Admin, Cors, CorsOrigins, Disk, Durability, Format, Health, Identity, Issuer, KeySource, Limits, Log,
-    Logging, OnMismatch, Policy, Server, Service, Settings, Timeouts, Tls, Verify,
+    Admin, ClientCerts, Cors, CorsOrigins, Disk, Durability, Format, Health, Identity, Issuer, KeySource,
+    Limits, Log, Logging, OnMismatch, Policy, Server, Service, Settings, Timeouts, Tls, Verify,
 };
+use crate::access::certificate::{Certificates, Need, SubjectFrom};
 use crate::access::path::Tolerance;
 use crate::access::rate::{Rate, ServiceRates};
 use crate::access::recording::{Detail, HealthChecks, Recording};
@@ -53,13 +54,29 @@ pub(super) fn canonical(settings: &Settings) -> String {
 }
 
 fn server_lines(server: &Server, out: &mut Lines<'_>) {
-    let Server { listen, workers, tls, trusted_proxies, drain_timeout } = server;
+    let Server { listen, workers, tls, client_certs, trusted_proxies, drain_timeout } = server;
     out.table("server");
     out.set("listen", listen);
     out.line("workers", workers);
     out.tls(tls.as_ref());
+    if let Some(certs) = client_certs {
+        client_cert_lines(certs, out);
+    }
     out.set("trusted_proxies", trusted_proxies);
     out.duration("drain_timeout", *drain_timeout);
+}
+
+fn client_cert_lines(certs: &ClientCerts, out: &mut Lines<'_>) {
+    let ClientCerts { name, ca_file, crl_files, subject, trust_domain, primary } = certs;
+    out.text("client_certs.name", name);
+    out.path("client_certs.ca_file", ca_file);
+    crl_files.iter().for_each(|file| out.path("client_certs.crl_file", file));
+    // The order of the subjects is the order they are looked for in.
+    subject.iter().for_each(|subject| out.line("client_certs.subject", subject.as_str()));
+    if let Some(domain) = trust_domain {
+        out.text("client_certs.trust_domain", domain);
+    }
+    out.line("client_certs.primary", primary);
 }
 
 fn admin_lines(Admin { listen, tls }: &Admin, Health { listen: health }: &Health, out: &mut Lines<'_>) {
@@ -167,7 +184,8 @@ fn service_lines(service: &Service, out: &mut Lines<'_>) {
         min_rate,
         rates,
     } = service;
-    let Route { service: name, hosts, prefix, rewrite, tolerance, preflights, recording } = route;
+    let Route { service: name, hosts, prefix, rewrite, tolerance, preflights, certificates, recording } =
+        route;
     out.table("service");
     out.text("name", name);
     out.set(
@@ -217,6 +235,22 @@ fn service_lines(service: &Service, out: &mut Lines<'_>) {
     out.rate("rate.per_principal", *per_principal);
     out.rate("rate.per_address", *per_address);
     out.rate("rate.total", *total);
+    let Certificates { need, subject_from } = certificates;
+    out.line(
+        "client_cert",
+        match need {
+            Need::Off => "off",
+            Need::Optional => "optional",
+            Need::Required => "required",
+        },
+    );
+    out.line(
+        "subject_from",
+        match subject_from {
+            SubjectFrom::Token => "token",
+            SubjectFrom::Certificate => "certificate",
+        },
+    );
     recording_lines(recording, out);
 }
 

@@ -142,6 +142,10 @@ pub enum Fault {
     Address { found: String },
     #[error("{found} is already taken by {other}; give each listener an address of its own")]
     ListenerTaken { found: std::net::SocketAddr, other: String },
+    #[error(
+        "{found} is open to other machines, which send tokens and read the log over it in plain text; write a loopback address, or `tls = {{ cert = \"…\", key = \"…\" }}` in [admin]"
+    )]
+    AdminInTheOpen { found: std::net::SocketAddr },
     #[error("{found:?} is not a network; write for example \"10.0.0.0/8\", \"192.0.2.1\" or \"fd00::/8\"")]
     Network { found: String },
     #[error("{found:?} has bits set beyond its prefix; write {network:?}")]
@@ -197,6 +201,24 @@ pub enum Fault {
     NameReserved,
     #[error("{found:?} is the name of {other} too; give each its own")]
     NameTaken { found: String, other: String },
+
+    // Client certificates
+    #[error(
+        "has no use without TLS; write `tls = {{ cert = \"…\", key = \"…\" }}` in [server], or remove it"
+    )]
+    CertificatesWithoutTls,
+    #[error(
+        "asks for certificates, but nobody says whose are good; write `client_certs = {{ … }}` in [server], or remove it"
+    )]
+    CertificatesUnasked,
+    #[error("{found:?} is not a trust domain; write it without \"spiffe://\", like \"example.org\"")]
+    TrustDomain { found: String },
+    #[error("has no use here, `subject` has no \"spiffe\"; remove it, or write \"spiffe\"")]
+    TrustDomainUnused,
+    #[error(
+        "has no use here, this service asks for no certificate; remove it, or write `client_cert = \"optional\"` or \"required\""
+    )]
+    SubjectFromUnused,
 
     // Services
     #[error("{found:?} is not a host; write a name, an address, \"*.example.com\" or \"*\"")]

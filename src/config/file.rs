@@ -19,13 +19,21 @@ table! {
 table! {
     /// `[server]`
     Server {
-        listen: Vec<Said<String>>, workers: i128, tls: Tls, trusted_proxies: Vec<Said<String>>, drain_timeout: String,
+        listen: Vec<Said<String>>, workers: i128, tls: Tls, client_certs: ClientCerts, trusted_proxies: Vec<Said<String>>, drain_timeout: String,
     }
 }
 
 table! {
     /// `tls = { … }` of `[server]` and `[admin]`
     Tls { cert: String, key: String, }
+}
+
+table! {
+    /// `client_certs = { … }` of `[server]`
+    ClientCerts {
+        name: String, ca_file: String, crl_files: Vec<Said<String>>, subject: OneOrMany, trust_domain: String,
+        primary: bool,
+    }
 }
 
 table! {
@@ -85,8 +93,8 @@ table! {
     Service {
         name: String, hosts: Vec<Said<String>>, path_prefix: String, upstreams: Vec<Said<String>>, ca_file: String,
         strip_prefix: bool, rewrite_prefix: String, forward_authorization: bool, allow: Vec<Said<String>>, cors: Cors,
-        timeouts: Timeouts, max_body: Amount, min_rate: Amount,
-        rate: Rate, records: Records, health_checks: HealthChecks, redact: Vec<Said<String>>,
+        timeouts: Timeouts, max_body: Amount, min_rate: Amount, rate: Rate, client_cert: String, subject_from: String,
+        records: Records, health_checks: HealthChecks, redact: Vec<Said<String>>,
     }
 }
 

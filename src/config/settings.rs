@@ -89,8 +89,7 @@ pub fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     [
         ("server.listen", old.server.listen == new.server.listen),
         ("server.workers", old.server.workers == new.server.workers),
-        ("server.tls", old.server.tls == new.server.tls),
-        ("admin", old.admin == new.admin),
+        ("admin.listen", old.admin.listen == new.admin.listen),
         ("health", old.health == new.health),
         ("log.dir", *dir == new.log.dir),
         ("log.state_dir", *state_dir == new.log.state_dir),
@@ -119,6 +118,8 @@ pub struct Server {
     pub workers: usize,
     /// TLS for all of `listen`; `None` is plain HTTP.
     pub tls: Option<Tls>,
+    /// Whose client certificates prove callers; only with `tls`. `None` asks for none.
+    pub client_certs: Option<ClientCerts>,
     /// The networks whose word on the client's address is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// How long a drain waits for what is in flight.
@@ -132,6 +133,49 @@ pub struct Tls {
     pub cert: PathBuf,
     /// Its private key.
     pub key: PathBuf,
+}
+
+/// Whose client certificates prove callers, and what callers are called by them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCerts {
+    /// Its name in principals and records; no issuer has the same.
+    pub name: String,
+    /// The authorities, PEM.
+    pub ca_file: PathBuf,
+    /// Lists of revoked certificates, PEM; where there are any, each authority needs one.
+    pub crl_files: Vec<PathBuf>,
+    /// What names the caller, in the order in which it is looked for; at least one, none twice.
+    pub subject: Vec<Subject>,
+    /// The trust domain that SPIFFE IDs must be of; there if and only if `subject` has [`Subject::Spiffe`].
+    pub trust_domain: Option<String>,
+    /// Whether its subjects are `user:<subject>`, not `user:<name>:<subject>`; then no issuer is primary.
+    pub primary: bool,
+}
+
+/// What in a certificate names the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Its SPIFFE ID.
+    Spiffe,
+    /// Its DNS name.
+    Dns,
+    /// Its common name.
+    CommonName,
+}
+
+impl Subject {
+    /// All of them, each with its word in the config.
+    pub const ALL: [(&'static str, Self); 3] =
+        [("spiffe", Self::Spiffe), ("dns", Self::Dns), ("cn", Self::CommonName)];
+
+    /// Its word in the config.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Spiffe => "spiffe",
+            Self::Dns => "dns",
+            Self::CommonName => "cn",
+        }
+    }
 }
 
 /// The admin API's listener.
@@ -519,6 +563,8 @@ pub enum Holds {
     PrivateKey,
     /// Certificates of authorities, PEM.
     Authorities,
+    /// Lists of revoked certificates, PEM.
+    Revocations,
     /// The log's Ed25519 signing key, PKCS#8 PEM.
     SigningKey,
     /// A JWK Set.

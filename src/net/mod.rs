@@ -1,9 +1,10 @@
-//! Connections outward: to upstreams, and to where issuers publish their keys.
+//! Connections outward, to upstreams and to where issuers publish their keys; and TLS on those that come in.
 //!
 //! | file | what is there |
 //! |---|---|
 //! | [`dial`] | [`Endpoint`] and [`Dialer`]: resolve, connect, TLS, under one deadline |
 //! | [`tls`] | [`ClientTls`]: whom we trust, and which protocols we offer |
+//! | [`serving`] | [`ServerTls`]: our certificate, and whose client certificates we believe |
 //! | [`pem`] | certificates and private keys from PEM files |
 //!
 //! Invariants:
@@ -13,8 +14,10 @@
 
 pub mod dial;
 pub mod pem;
+pub mod serving;
 pub mod tls;
 
 pub use dial::{DialError, Dialer, Endpoint, EndpointError, Stream};
 pub use pem::PemError;
+pub use serving::{ServerTls, ServingError, client_verifier};
 pub use tls::{ClientTls, Roots, TlsError};

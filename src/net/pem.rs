@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject, SectionKind};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
@@ -19,6 +19,18 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemErro
         .map_err(|problem| PemError::syntax(path, problem))?;
     if found.is_empty() {
         return Err(PemError::NoCertificate { path: path.to_owned(), instead: Contents::of(&text) });
+    }
+    Ok(found)
+}
+
+/// The lists of revoked certificates in a PEM file (RFC 5280 §5), at least one.
+pub fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, PemError> {
+    let text = read(path)?;
+    let found = CertificateRevocationListDer::pem_slice_iter(&text)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|problem| PemError::syntax(path, problem))?;
+    if found.is_empty() {
+        return Err(PemError::NoRevocations { path: path.to_owned(), instead: Contents::of(&text) });
     }
     Ok(found)
 }
@@ -79,6 +91,14 @@ pub enum PemError {
     /// No certificate in it.
     #[error("{}: {instead}, where a certificate (BEGIN CERTIFICATE) is needed", path.display())]
     NoCertificate {
+        /// The file.
+        path: PathBuf,
+        /// What is there instead.
+        instead: Contents,
+    },
+    /// No list of revocations in it.
+    #[error("{}: {instead}, where a list of revocations (BEGIN X509 CRL) is needed", path.display())]
+    NoRevocations {
         /// The file.
         path: PathBuf,
         /// What is there instead.

@@ -75,7 +75,7 @@ fn native_roots() -> Result<RootCertStore, TlsError> {
     if added == 0 { Err(TlsError::NoNativeRoots) } else { Ok(store) }
 }
 
-fn file_roots(path: &Path) -> Result<RootCertStore, TlsError> {
+pub(super) fn file_roots(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut store = RootCertStore::empty();
     for (before, certificate) in pem::certificates(path)?.into_iter().enumerate() {
         store.add(certificate).map_err(|source| TlsError::BadRoot {

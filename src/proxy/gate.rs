@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::access::route::Preflights;
-use crate::access::{Access, Attempt, Decision, Identity, Reason};
+use crate::access::{Access, Attempt, CredentialFault, Decision, Identity, Reason};
 use crate::policy::{Policy, Question, Verdict};
 
 /// Decides attempts by one loaded policy.
@@ -37,7 +37,14 @@ impl Gate {
             Ok(access) => access,
             Err(refusal) => return Decision::deny(refusal.reason, None),
         };
-        if attempt.preflight && access.route.preflights != Preflights::Off {
+        // A service that requires a certificate has nothing forwarded to it without one, not even this.
+        let bare = matches!(identity, Identity::Failed(CredentialFault::CertificateMissing));
+        let answered = match access.route.preflights {
+            Preflights::Off => false,
+            Preflights::Forward => !bare,
+            Preflights::Answer => true,
+        };
+        if attempt.preflight && answered {
             return Decision::allow(Reason::CorsPreflight, None);
         }
         let (user, roles): (&str, &[String]) = match identity {

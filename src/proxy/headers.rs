@@ -245,7 +245,20 @@ const NEVER_TRAILERS: [HeaderName; 8] = [
     header::EXPECT,
 ];
 
-const OURS_BY_PREFIX: [&str; 5] = ["x-original-", "x-rewrite-", "x-envoy-", "x-auth-", "portcullis-"];
+const OURS_BY_PREFIX: [&str; 11] = [
+    "x-original-",
+    "x-rewrite-",
+    "x-envoy-",
+    "x-auth-",
+    "portcullis-",
+    // What servers that end TLS say of a client's certificate (RFC 9440, and names of old).
+    "client-cert",
+    "x-client-cert",
+    "ssl-client-",
+    "x-ssl-",
+    "x-tls-",
+    "x-amzn-mtls-",
+];
 
 const OURS_BY_NAME: [&str; 9] = [
     "x-request-id",
@@ -280,11 +293,12 @@ mod tests {
             rewrite: None,
             tolerance: Tolerance::default(),
             preflights: Preflights::Off,
+            certificates: Default::default(),
             recording: Default::default(),
         }]);
         let networks = if trusted { vec!["192.0.2.0/24".parse().unwrap()] } else { vec![] };
         let trusted = TrustedProxies::new(networks);
-        let connection = Connection { peer: "192.0.2.1:5000".parse().unwrap(), tls: Some("TLSv1.3") };
+        let connection = Connection::without_certificate("192.0.2.1:5000".parse().unwrap(), Some("TLSv1.3"));
         let rules = ReadRules { routes: &routes, trusted: &trusted, target_bytes: 1000 };
         let attempt = Attempt::read(request, &connection, &rules, 7);
         Passage {
@@ -307,6 +321,7 @@ mod tests {
             token_id: None,
             key_id: None,
             expires: Timestamp::from_micros(0),
+            also: None,
         }))
     }
 
@@ -339,6 +354,12 @@ mod tests {
             "x-original-url",
             "x-rewrite-url",
             "x-envoy-original-path",
+            "client-cert",
+            "client_cert-chain",
+            "ssl-client-s-dn",
+            "x-ssl-client-verify",
+            "x-tls-client-cert",
+            "x-amzn-mtls-clientcert-subject",
             "x-auth-user",
             "x_auth_subject",
             "x-auth-subject",

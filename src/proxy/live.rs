@@ -11,10 +11,12 @@ use super::rates::Rates;
 use super::room::Room;
 use crate::access::attempt::{ReadRules, TrustedProxies};
 use crate::access::route::Routes;
-use crate::access::{Attempt, Credential, CredentialFault, Identity};
+use crate::access::{Attempt, Identity};
+use crate::audit::hash::Hash;
 use crate::audit::record::Epochs;
 use crate::authn::Authn;
 use crate::clock::Timestamp;
+use crate::net::ServerTls;
 
 use super::Face;
 
@@ -41,8 +43,21 @@ pub struct Live {
     pub gate: Gate,
     /// What every decision names.
     pub epochs: Epochs,
+    /// TLS on the front's listeners and on the admin API's; `None` is plain.
+    pub tls: Listeners,
     /// When the policy was loaded.
     pub policy_loaded: Timestamp,
+}
+
+/// TLS on each kind of listener; `None` is plain HTTP.
+#[derive(Clone, Debug)]
+pub struct Listeners {
+    /// Those that lead to the services.
+    pub front: Option<ServerTls>,
+    /// The admin API's.
+    pub admin: Option<ServerTls>,
+    /// SHA-256 over the files that these, and whose certificates prove callers, were made from.
+    pub files: Hash,
 }
 
 /// Bounds on what a stranger may make the gate hold. Those of a connection are what they were when it began.
@@ -87,6 +102,8 @@ pub struct Refusals {
     pub policy: ArcSwapOption<Refusal>,
     /// Of the config.
     pub config: ArcSwapOption<Refusal>,
+    /// Of certificates, keys, authorities and lists of revocations.
+    pub certificates: ArcSwapOption<Refusal>,
 }
 
 /// A load that was refused.
@@ -99,13 +116,29 @@ pub struct Refusal {
 }
 
 impl Live {
-    /// What reading a call on a listener of `face` needs.
-    pub const fn read_rules(&self, face: Face) -> ReadRules<'_> {
-        let routes = match face {
+    /// The services that a listener of `face` leads to.
+    pub const fn routes(&self, face: Face) -> &Routes {
+        match face {
             Face::Front => &self.front,
             Face::Admin => &self.admin,
-        };
-        ReadRules { routes, trusted: &self.trusted, target_bytes: self.limits.target_bytes }
+        }
+    }
+
+    /// TLS on listeners of `face`.
+    pub const fn tls(&self, face: Face) -> Option<&ServerTls> {
+        match face {
+            Face::Front => self.tls.front.as_ref(),
+            Face::Admin => self.tls.admin.as_ref(),
+        }
+    }
+
+    /// What reading a call on a listener of `face` needs.
+    pub const fn read_rules(&self, face: Face) -> ReadRules<'_> {
+        ReadRules {
+            routes: self.routes(face),
+            trusted: &self.trusted,
+            target_bytes: self.limits.target_bytes,
+        }
     }
 
     /// How often callers on a listener of `face` may call.
@@ -118,11 +151,6 @@ impl Live {
 
     /// Who makes the call: proved, anonymous, or failed.
     pub async fn identify(&self, attempt: &Attempt) -> Identity {
-        match &attempt.credential {
-            Credential::None => Identity::Anonymous,
-            Credential::Bearer(token) => self.authn.identify_token(token.as_str()).await,
-            Credential::Unsupported => Identity::Failed(CredentialFault::UnsupportedScheme),
-            Credential::Malformed => Identity::Failed(CredentialFault::Malformed),
-        }
+        self.authn.identify(attempt).await
     }
 }

@@ -122,6 +122,17 @@ fn denial_answer(reason: Reason, proved: bool) -> Answer {
             plain(StatusCode::SERVICE_UNAVAILABLE, "The credential cannot be checked now")
         }
         Reason::RateLimited => plain(StatusCode::TOO_MANY_REQUESTS, "There were too many calls"),
+        Reason::Misdirected => plain(
+            StatusCode::MISDIRECTED_REQUEST,
+            "This connection was made for another host; make one for this host",
+        ),
+        // No header can bring what is missing, so there is nothing to challenge with.
+        Reason::Credential(CredentialFault::CertificateMissing) => {
+            plain(StatusCode::FORBIDDEN, "A client certificate is required")
+        }
+        Reason::Credential(CredentialFault::CertificateRejected | CredentialFault::CertificateSubject) => {
+            plain(StatusCode::FORBIDDEN, "The client certificate does not hold")
+        }
         // RFC 6750 §3.1.
         Reason::Credential(_) => Answer {
             status: StatusCode::UNAUTHORIZED,
@@ -190,6 +201,8 @@ mod tests {
             (Reason::Credential(CredentialFault::KeysUnavailable), false, 503, false),
             (Reason::Malformed(Malformed::DotSegment), false, 400, false),
             (Reason::MethodNotAllowed, false, 405, false),
+            (Reason::Misdirected, true, 421, false),
+            (Reason::Credential(CredentialFault::CertificateMissing), false, 403, false),
             (Reason::NoService, true, 404, false),
             (Reason::RateLimited, false, 429, false),
             (Reason::PolicyError, true, 500, false),

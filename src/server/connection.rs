@@ -14,11 +14,12 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use rustls::ServerConfig;
+use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::drain::{Drain, OpenConnection, Phase};
 use super::faults::{Fault, Faults};
@@ -27,8 +28,12 @@ use super::layers::{Arrival, serve};
 use super::pace::{Pace, Paced};
 use super::resets::Resets;
 use super::stream::watched;
-use crate::access::Connection;
+use crate::access::certificate::Need;
 use crate::access::framing::Bounds;
+use crate::access::route::Routes;
+use crate::access::{self, Connection};
+use crate::authn::certificate;
+use crate::net::ServerTls;
 use crate::proxy::live::{Limits, Live};
 use crate::proxy::{Proxy, TURNS};
 
@@ -48,28 +53,51 @@ pub struct Host {
 }
 
 /// Serves `stream` until it ends, or until its calls in flight have ended after the drain began.
-pub async fn serve_connection(
-    host: Host,
-    stream: TcpStream,
-    peer: SocketAddr,
-    (tls, open): (Option<Arc<ServerConfig>>, OpenConnection),
-) {
+pub async fn serve_connection(host: Host, stream: TcpStream, peer: SocketAddr, open: OpenConnection) {
     // Answers are small and wanted at once.
     let _ = stream.set_nodelay(true);
-    let Some(tls) = tls else {
-        return serve_http(host, stream, (Connection { peer, tls: None }, open)).await;
+    let live = host.live.load_full();
+    let face = host.proxy.face();
+    let Some(tls) = live.tls(face) else {
+        return serve_http(host, stream, (Connection::without_certificate(peer, None), open)).await;
     };
-    let limit = host.live.load().limits.header_timeout;
-    match tokio::time::timeout(limit, TlsAcceptor::from(tls).accept(stream)).await {
-        Ok(Ok(stream)) => {
-            let version = stream.get_ref().1.protocol_version().and_then(|version| version.as_str());
-            let connection = Connection { peer, tls: Some(version.map_or("TLS", tls_name)) };
+    let shaken = handshake(tls, live.routes(face), stream, peer);
+    match tokio::time::timeout(live.limits.header_timeout, shaken).await {
+        Ok(Some((stream, connection))) => {
+            // The connection must not hold on to what a reload has replaced.
+            drop(live);
             serve_http(host, stream, (connection, open)).await;
         }
-        Ok(Err(_)) | Err(_) => {
+        Ok(None) | Err(_) => {
             host.faults.count(Fault::TlsHandshake);
         }
     }
+}
+
+/// Shakes hands. The client is asked for its certificate if the host that it names has a service that wants to see one;
+/// if it names none, if any service does. One that is shown and does not hold ends the connection here.
+async fn handshake(
+    tls: &ServerTls,
+    routes: &Routes,
+    stream: TcpStream,
+    peer: SocketAddr,
+) -> Option<(TlsStream<TcpStream>, Connection)> {
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await.ok()?;
+    let sni = match hello.client_hello().server_name() {
+        // rustls has checked that it is a name; ours is the same form as that of calls.
+        Some(name) => Some(Arc::<str>::from(access::host::Host::read(name, true).ok()?.name())),
+        None => None,
+    };
+    let (config, asked) = tls.config(routes.need(sni.as_deref()) != Need::Off);
+    let stream = hello.into_stream(config).await.ok()?;
+    let session = stream.get_ref().1;
+    let certificate = match session.peer_certificates() {
+        Some(chain) => Some(Arc::new(certificate::read(chain).ok()?)),
+        None => None,
+    };
+    let version = session.protocol_version().and_then(|version| version.as_str());
+    let version = version.map_or("TLS", tls_name);
+    Some((stream, Connection { peer, tls: Some(version), sni, asked, certificate }))
 }
 
 async fn serve_http<S>(host: Host, stream: S, (connection, mut open): (Connection, OpenConnection))

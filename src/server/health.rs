@@ -84,6 +84,7 @@ async fn ready(State(health): State<Health>) -> Response {
         },
         "policy": { "epoch": live.epochs.policy.to_string(), "refused": refused(health.refusals.policy.load_full()) },
         "config": { "epoch": live.epochs.config.to_string(), "refused": refused(health.refusals.config.load_full()) },
+        "certificates": { "refused": refused(health.refusals.certificates.load_full()) },
         "issuers": live.authn.keys().into_iter().map(|keys| json!({
             "issuer": keys.issuer, "keys": keys.keys, "usable": keys.usable,
         })).collect::<Vec<_>>(),

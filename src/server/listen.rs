@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
@@ -19,7 +18,6 @@ use crate::proxy::room::caller;
 /// A socket that connections come in on.
 pub struct Listener {
     socket: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
     face: Face,
 }
 
@@ -52,8 +50,8 @@ pub fn bind(address: SocketAddr) -> Result<std::net::TcpListener, BindError> {
 
 impl Listener {
     /// A listener of `face` on a bound socket.
-    pub const fn new(socket: TcpListener, tls: Option<Arc<ServerConfig>>, face: Face) -> Self {
-        Self { socket, tls, face }
+    pub const fn new(socket: TcpListener, face: Face) -> Self {
+        Self { socket, face }
     }
 
     /// The address it is bound to.
@@ -113,7 +111,7 @@ impl Listener {
                 }
             };
             let Ok(stream) = stream.into_std() else { continue };
-            let accepted = Accepted { stream, peer, tls: self.tls.clone(), face: self.face, open };
+            let accepted = Accepted { stream, peer, face: self.face, open };
             if let Some(worker) = workers.iter().min_by_key(|worker| worker.connections()) {
                 worker.take(accepted);
             }

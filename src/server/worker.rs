@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
@@ -37,8 +36,6 @@ pub struct Accepted {
     pub stream: TcpStream,
     /// Its other end.
     pub peer: SocketAddr,
-    /// TLS, if the listener speaks it.
-    pub tls: Option<Arc<ServerConfig>>,
     /// The listener's face.
     pub face: Face,
     /// Its place in the count.
@@ -98,7 +95,7 @@ async fn run(
         numbers: Rc::clone(&numbers),
     };
     let (front, admin) = (host(Face::Front), host(Face::Admin));
-    while let Some(Accepted { stream, peer, tls, face, open }) = accepted.recv().await {
+    while let Some(Accepted { stream, peer, face, open }) = accepted.recv().await {
         let host = match face {
             Face::Front => front.clone(),
             Face::Admin => admin.clone(),
@@ -106,7 +103,7 @@ async fn run(
         let connections = Arc::clone(&connections);
         tokio::task::spawn_local(async move {
             if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
-                serve_connection(host, stream, peer, (tls, open)).await;
+                serve_connection(host, stream, peer, open).await;
             }
             connections.fetch_sub(1, Ordering::AcqRel);
         });

@@ -104,7 +104,7 @@ pub fn request(bytes: &[u8]) {
         return;
     };
     let (head, ()) = request.into_parts();
-    let connection = Connection { peer: "192.0.2.1:7".parse().unwrap(), tls: None };
+    let connection = Connection::without_certificate("192.0.2.1:7".parse().unwrap(), None);
     let rules = ReadRules { routes: &ROUTES, trusted: &TrustedProxies::default(), target_bytes: 8_192 };
     let attempt = Attempt::read(&head, &connection, &rules, 7);
     if let Ok(access) = &attempt.access {
@@ -120,6 +120,7 @@ static ROUTES: LazyLock<Routes> = LazyLock::new(|| {
         rewrite: None,
         tolerance: Tolerance::default(),
         preflights: Preflights::Off,
+        certificates: Default::default(),
         recording: Default::default(),
     }])
 });
@@ -200,6 +201,7 @@ pub fn record(bytes: &[u8]) {
         decision: &Decision::deny(Reason::NoMatch, None),
         epochs: Epochs { policy: Hash::ZERO, config: Hash::ZERO },
         identity: &Identity::Anonymous,
+        certificate: None,
         client: ClientEntry { ip: "192.0.2.1".parse().unwrap(), port: 7, via: None, tls: None },
         request: RequestEntry {
             id: "1",

@@ -37,11 +37,12 @@ fn crash_with_calls_in_flight(site: &Site) -> BTreeSet<u64> {
         rewrite: None,
         tolerance: Tolerance::default(),
         preflights: Preflights::Off,
+        certificates: Default::default(),
         recording: Default::default(),
     }]);
     let trusted = TrustedProxies::new(Vec::new());
     let rules = ReadRules { routes: &routes, trusted: &trusted, target_bytes: 8192 };
-    let connection = Connection { peer: "192.0.2.1:50000".parse().unwrap(), tls: None };
+    let connection = Connection::without_certificate("192.0.2.1:50000".parse().unwrap(), None);
     let (head, ()) = http::Request::get("/x").header("host", "app").body(()).unwrap().into_parts();
     let indexes = block_on(async {
         let calls = (0..OPEN).map(|number| {

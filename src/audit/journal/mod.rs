@@ -411,6 +411,7 @@ fn decision_body(attempt: &Attempt, identity: &Identity, decision: &Decision, ep
         decision,
         epochs,
         identity,
+        certificate: attempt.certificate.as_deref(),
         client: ClientEntry { ip, port, via, tls },
         request: RequestEntry {
             id: attempt.id.as_str(),

@@ -279,8 +279,11 @@ fn identical(attempt: &Attempt, identity: &Identity, decision: &Decision, epochs
             add(b"proved");
             add(caller.user.as_bytes());
             caller.roles.iter().for_each(|role| add(role.as_bytes()));
+            add(caller.also.as_ref().map_or("", |also| &also.user).as_bytes());
         }
     }
+    // Two certificates are two callers, whatever came of them.
+    add(attempt.certificate.as_ref().map_or(&[][..], |certificate| &certificate.fingerprint.0));
     let grounds = decision.grounds();
     add(grounds.reason.code().as_bytes());
     if let Some(rule) = &grounds.rule {

@@ -207,11 +207,12 @@ fn attempt() -> Attempt {
         rewrite: None,
         tolerance: Tolerance::default(),
         preflights: Preflights::Off,
+        certificates: Default::default(),
         // Denials here are alike, and each is to be on record.
         recording: Recording { collapse: false, ..Recording::default() },
     }]);
     let (head, ()) = Request::get("/x").header("host", "app").body(()).unwrap().into_parts();
-    let connection = Connection { peer: "192.0.2.1:5000".parse().unwrap(), tls: None };
+    let connection = Connection::without_certificate("192.0.2.1:5000".parse().unwrap(), None);
     let trusted = TrustedProxies::default();
     Attempt::read(&head, &connection, &ReadRules { routes: &routes, trusted: &trusted, target_bytes: 100 }, 1)
 }

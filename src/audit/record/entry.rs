@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::fields::{Fields, budget};
 use super::text::{self, number};
 use super::{Body, Kind, Room};
+use crate::access::certificate::ClientCertificate;
 use crate::access::recording::Detail;
 use crate::access::{Decision, Identity};
 use crate::audit::hash::Hash;
@@ -31,6 +32,8 @@ pub struct DecisionEntry<'a> {
     pub epochs: Epochs,
     /// Who called, as proved.
     pub identity: &'a Identity,
+    /// The client certificate that was shown and looked at.
+    pub certificate: Option<&'a ClientCertificate>,
     /// Where the call came from.
     pub client: ClientEntry<'a>,
     /// What was asked for.
@@ -226,6 +229,11 @@ pub enum Event<'a> {
         /// What is wrong, and where.
         error: &'a str,
     },
+    /// Certificates, keys, authorities or lists of revocations were loaded anew.
+    CertificatesLoaded {
+        /// The files they came from, as the config names them.
+        files: &'a [&'a str],
+    },
     /// How often something happened that is not recorded one by one.
     Sum {
         /// What, as one word.
@@ -268,7 +276,7 @@ impl Event<'_> {
             | Self::Disk { .. }
             | Self::VerificationFailed { .. } => Kind::Lifecycle,
             Self::PolicyLoaded { .. } | Self::PolicyRefused { .. } => Kind::Policy,
-            Self::ConfigLoaded | Self::ConfigRefused { .. } => Kind::Config,
+            Self::ConfigLoaded | Self::ConfigRefused { .. } | Self::CertificatesLoaded { .. } => Kind::Config,
             Self::Sum { .. } | Self::Collapsed { .. } | Self::Folded { .. } => Kind::Summary,
         }
     }
@@ -284,6 +292,7 @@ impl Event<'_> {
             Self::VerificationFailed { .. } => "verification_failed",
             Self::PolicyLoaded { .. } | Self::ConfigLoaded => "loaded",
             Self::PolicyRefused { .. } | Self::ConfigRefused { .. } => "refused",
+            Self::CertificatesLoaded { .. } => "certificates_loaded",
             Self::Sum { what, .. } => what,
             Self::Collapsed { .. } => "collapsed",
             Self::Folded { .. } => "folded",
@@ -301,7 +310,7 @@ impl Body {
         if let Some(rule) = &grounds.rule {
             w.object("rule", |w| w.rule(rule, entry.detail));
         }
-        w.object("identity", |w| w.identity(entry.identity, entry.detail));
+        w.object("identity", |w| w.identity(entry.identity, entry.certificate, entry.detail));
         w.object("client", |w| w.client(&entry.client));
         w.object("request", |w| w.request(&entry.request, entry.detail));
         if matches!(entry.decision, Decision::Allow(_)) && !entry.outcome_follows {
@@ -352,6 +361,10 @@ impl Body {
             }
             Event::PolicyLoaded { rows, files } => {
                 w.number("rows", *rows);
+                w.key("files");
+                text::list(&mut w.out, files, budget::FILES);
+            }
+            Event::CertificatesLoaded { files } => {
                 w.key("files");
                 text::list(&mut w.out, files, budget::FILES);
             }

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use super::entry::{ClientEntry, Epochs, HeadEntry, RequestEntry, Shown};
 use super::text::{self, number};
 use super::{Body, Kind, MAX_HEAD_BYTES, MAX_RECORD_BYTES};
+use crate::access::certificate::ClientCertificate;
 use crate::access::recording::Detail;
 use crate::access::{Caller, Identity, Rule};
 use crate::clock::Timestamp;
@@ -81,7 +82,12 @@ impl Fields {
         self.number("line", u64::from(rule.line));
     }
 
-    pub(super) fn identity(&mut self, identity: &Identity, detail: Detail) {
+    pub(super) fn identity(
+        &mut self,
+        identity: &Identity,
+        certificate: Option<&ClientCertificate>,
+        detail: Detail,
+    ) {
         match identity {
             Identity::Anonymous => {
                 self.text("state", b"anonymous", budget::WORD);
@@ -96,6 +102,12 @@ impl Fields {
                 self.text("fault", fault.as_str().as_bytes(), budget::WORD);
             }
         }
+        if let Some(certificate) = certificate {
+            self.object("certificate", |w| {
+                w.text("sha256", certificate.fingerprint.to_string().as_bytes(), budget::WORD);
+                w.text("serial", certificate.serial.as_bytes(), budget::WORD);
+            });
+        }
     }
 
     fn caller(&mut self, caller: &Caller, detail: Detail) {
@@ -109,6 +121,17 @@ impl Fields {
         if detail != Detail::Minimal {
             self.some_text("jti", caller.token_id.as_ref(), budget::TOKEN_ID);
             self.some_text("kid", caller.key_id.as_ref(), budget::TOKEN_ID);
+        }
+        if let Some(also) = &caller.also {
+            self.object("also", |w| {
+                w.text("user", also.user.as_bytes(), budget::USER);
+                w.text("issuer", also.issuer.as_bytes(), budget::WORD);
+                w.text("method", also.method.as_str().as_bytes(), budget::WORD);
+                if detail != Detail::Minimal {
+                    w.some_text("jti", also.token_id.as_ref(), budget::TOKEN_ID);
+                    w.some_text("kid", also.key_id.as_ref(), budget::TOKEN_ID);
+                }
+            });
         }
     }
 
@@ -212,17 +235,18 @@ pub(super) mod budget {
     pub(in super::super) const ERROR: usize = 8_192;
 
     /// Words in a decision: decision, reason, state, issuer, method, tls, id, service, method, trace_id, version,
-    /// content_type, tag, outcome; one spare.
-    const WORDS: usize = 15 * WORD;
+    /// content_type, tag, outcome; issuer and method of the other credential; fingerprint and serial of the certificate;
+    /// one spare.
+    const WORDS: usize = 19 * WORD;
     /// Keys, braces, numbers, epochs and addresses.
     const FIXED: usize = 1_024;
     pub(in super::super) const DECISION: usize = FIXED
         + WORDS
         + RULE_TEXT
         + RULE_FILE
-        + USER
+        + 2 * USER
         + ROLES
-        + 2 * TOKEN_ID
+        + 4 * TOKEN_ID
         + HOST
         // There is never both.
         + if PATH > TARGET { PATH } else { TARGET }

@@ -67,6 +67,7 @@ fn caller(roles: Vec<String>) -> Caller {
         token_id: Some("b1946ac9".into()),
         key_id: Some("2026-01".into()),
         expires: Timestamp::from_micros(0),
+        also: None,
     }
 }
 
@@ -75,6 +76,7 @@ fn decision(decision: &Decision, identity: &Identity, request: RequestEntry<'_>)
         decision,
         epochs: EPOCHS,
         identity,
+        certificate: None,
         client: CLIENT,
         request,
         detail: Detail::Standard,
@@ -123,6 +125,7 @@ fn decisions() -> Vec<Body> {
             decision: &Decision::deny(Reason::Malformed(Malformed::DotSegment), None),
             epochs: EPOCHS,
             identity: &Identity::Anonymous,
+            certificate: None,
             client: behind_proxy,
             request: RequestEntry {
                 service: None,

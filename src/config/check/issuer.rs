@@ -36,15 +36,22 @@ impl Check {
         })
     }
 
-    pub(super) fn issuers(&mut self, words: &Field<Vec<Said<file::Issuer>>>) -> Option<Vec<Issuer>> {
+    /// `certs` are the client certificates that prove callers beside them.
+    pub(super) fn issuers(
+        &mut self,
+        words: &Field<Vec<Said<file::Issuer>>>,
+        certs: Option<&Said<file::ClientCerts>>,
+    ) -> Option<Vec<Issuer>> {
         let items = match words {
             Field::Absent => return Some(Vec::new()),
             Field::Broken => return None,
             Field::Said(said) => &said.word,
         };
         self.issuers_apart(items);
-        self.one_primary(items);
-        let alone = items.len() == 1;
+        let certs_primary = certs.and_then(|certs| certs.word.primary.said()).filter(|said| said.word);
+        self.one_primary(items, certs_primary);
+        self.apart_from_certificates(items, certs);
+        let alone = items.len() == 1 && certs_primary.is_none();
         let issuers: Vec<_> = items.iter().map(|said| self.issuer(&said.word, &said.spot, alone)).collect();
         issuers.into_iter().collect()
     }
@@ -175,18 +182,34 @@ impl Check {
         }
     }
 
+    /// No issuer may have the name by which certificates' subjects are told.
+    fn apart_from_certificates(
+        &mut self,
+        items: &[Said<file::Issuer>],
+        certs: Option<&Said<file::ClientCerts>>,
+    ) {
+        let Some(mine) = certs.and_then(|certs| certs.word.name.said()) else { return };
+        let theirs = items.iter().filter_map(|item| name_of(&item.word));
+        for taken in theirs.filter(|theirs| theirs.word == mine.word) {
+            self.fault(&taken.spot, name_taken(taken.word.clone(), mine.spot.key.clone()));
+        }
+    }
+
     /// Where there are several, exactly one issuer's subjects are plain `user:<sub>`.
-    fn one_primary(&mut self, items: &[Said<file::Issuer>]) {
+    fn one_primary(&mut self, items: &[Said<file::Issuer>], certs: Option<&Said<bool>>) {
         let mut primary: Option<&Said<file::Issuer>> = None;
         for item in items {
             let Some(said) = item.word.primary.said().filter(|said| said.word) else { continue };
             match primary {
+                None if certs.is_some() => {
+                    self.fault(&said.spot, Fault::PrimaryTaken { other: "server.client_certs".to_owned() });
+                }
                 None => primary = Some(item),
                 Some(first) => self.fault(&said.spot, Fault::PrimaryTaken { other: first.spot.key.clone() }),
             }
         }
         let unreadable = items.iter().any(|item| matches!(item.word.primary, Field::Broken));
-        if let (None, false, [first, _, ..]) = (primary, unreadable, items) {
+        if let (None, None, false, [first, _, ..]) = (primary, certs, unreadable, items) {
             self.fault(&first.spot, Fault::PrimaryMissing);
         }
     }

@@ -19,6 +19,7 @@ impl Check {
         };
         let workers = self.value(&words.workers, 0, number(0, 1024));
         let tls = self.tls(&words.tls, &spot);
+        let client_certs = self.client_certs(&words.client_certs, &spot);
         let trusted_proxies = match &words.trusted_proxies {
             Field::Absent => Some(Vec::new()),
             Field::Broken => None,
@@ -30,6 +31,7 @@ impl Check {
             listen: listen?,
             workers: workers?,
             tls: tls?,
+            client_certs: client_certs?,
             trusted_proxies: trusted_proxies?,
             drain_timeout: drain_timeout?,
         })
@@ -39,6 +41,12 @@ impl Check {
         let (words, spot) = section(words, root, "admin")?;
         let listen = self.value(&words.listen, ADMIN, address);
         let tls = self.tls(&words.tls, &spot);
+        if let (Some(address), Some(said)) = (listen, words.listen.said())
+            && !address.ip().to_canonical().is_loopback()
+            && words.tls.is_absent()
+        {
+            self.fault(&said.spot, Fault::AdminInTheOpen { found: address });
+        }
         Some(Admin { listen: listen?, tls: tls? })
     }
 

@@ -1,5 +1,6 @@
 //! From words to meaning: every check there is. A fault is noted and checking goes on, so that all are told at once.
 
+mod certificate;
 mod issuer;
 mod listener;
 mod log;
@@ -55,10 +56,11 @@ impl Check {
         let admin = self.admin(&words.admin, root);
         let health = self.health(&words.health, root);
         self.listeners_apart(words);
+        self.certificates_fit(words);
         let log = self.log(&words.log, root);
         let policy = self.policy(&words.policy, root);
         let identity = self.identity(&words.identity, root);
-        let issuers = self.issuers(&words.issuer);
+        let issuers = self.issuers(&words.issuer, client_certs(words));
         let services = self.services(&words.service, root);
         let limits = self.limits(&words.limits, root);
         let verify = self.verify(&words.verify, root);
@@ -203,6 +205,11 @@ impl Check {
         self.files.push(NamedFile { key, place, path: path.clone(), holds });
         Some(path)
     }
+}
+
+/// What stands under `server.client_certs`, if anything does.
+fn client_certs(words: &File) -> Option<&Said<super::file::ClientCerts>> {
+    words.server.said()?.word.client_certs.said()
 }
 
 /// What to say when a key that must be there is not.

@@ -10,6 +10,7 @@ use super::super::settings::{Cors, CorsOrigins, Holds, Service, Timeouts, Upstre
 use super::super::word::{Field, Said, Spot};
 use super::scalar::{authority, choice, duration, limit, name, network, rate, size};
 use super::{Check, section};
+use crate::access::certificate::{Certificates, Need, SubjectFrom};
 use crate::access::path::{Reading, Tolerance};
 use crate::access::rate::ServiceRates;
 use crate::access::recording::{Detail, HealthChecks, Recording, Redaction};
@@ -48,9 +49,10 @@ impl Check {
         let min_rate = self.value(&words.min_rate, 256, size("0B", "1GiB"));
         let rates = self.rates(&words.rate, spot);
         let recording = self.recording(words, spot);
+        let certificates = self.certificates(words);
         let (preflights, cors) = cors?;
         Some(Service {
-            route: Route { preflights, recording: recording?, ..route? },
+            route: Route { preflights, certificates: certificates?, recording: recording?, ..route? },
             upstreams: upstreams?,
             ca_file: ca_file?,
             forward_authorization: forward_authorization?,
@@ -92,6 +94,7 @@ impl Check {
             rewrite: rewrite?,
             tolerance: tolerance?,
             preflights: Preflights::Off,
+            certificates: Certificates::default(),
             recording: Recording::default(),
         })
     }
@@ -108,6 +111,21 @@ impl Check {
         let to = if strip { Some("/".to_owned()) } else { rewrite };
         // A rewrite of a prefix into itself says nothing.
         Some(to.filter(|to| Some(to.as_str()) != of))
+    }
+
+    fn certificates(&mut self, words: &file::Service) -> Option<Certificates> {
+        let need = self.value(&words.client_cert, Need::Off, |text| {
+            choice(text, &[("off", Need::Off), ("optional", Need::Optional), ("required", Need::Required)])
+        });
+        let subject_from = self.value(&words.subject_from, SubjectFrom::Token, |text| {
+            choice(text, &[("token", SubjectFrom::Token), ("certificate", SubjectFrom::Certificate)])
+        });
+        if let (Some(Need::Off), Some(said)) = (need, words.subject_from.said())
+            && subject_from != Some(SubjectFrom::Token)
+        {
+            self.fault(&said.spot, Fault::SubjectFromUnused);
+        }
+        Some(Certificates { need: need?, subject_from: subject_from? })
     }
 
     fn recording(&mut self, words: &file::Service, spot: &Spot) -> Option<Recording> {

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -156,6 +157,7 @@ impl Setup {
         let key = SigningKey::generate(Origin::parse(ORIGIN).unwrap()).unwrap();
         let vkey = key.verifier().to_string();
         std::fs::write(path.join("log.pem"), key.to_pkcs8_pem().unwrap().as_bytes()).unwrap();
+        private(&path.join("log.pem"));
         std::fs::write(path.join("jwks.json"), &self.keys).unwrap();
         std::fs::write(path.join("model.conf"), MODEL).unwrap();
         std::fs::write(path.join("policy.csv"), &self.policy).unwrap();
@@ -307,7 +309,9 @@ impl Site {
 
     fn spawn(&self, ready_file: &Path) -> Child {
         let said = std::fs::File::create(self.path("stderr")).unwrap();
-        Command::new(BINARY)
+        // A umask that keeps nothing from anybody: what is to be private, the gate must make so.
+        Command::new("sh")
+            .args(["-c", "umask 0 && exec \"$0\" \"$@\"", BINARY])
             .arg("serve")
             .arg("--config")
             .arg(self.config())
@@ -562,6 +566,11 @@ impl Tls {
     }
 }
 
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+/// Makes a file its owner's alone.
+pub fn private(path: &Path) {
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).unwrap();
+}
+
+pub fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }

@@ -8,6 +8,7 @@
 //! | [`client`] | HTTP/1.1 and HTTP/2, plain and over TLS |
 //! | [`wire`] | bytes on a socket, for what no HTTP client would send |
 //! | [`frames`] | HTTP/2 by hand, for the same |
+//! | [`mutual`] | callers with certificates, and authorities that sign them |
 //! | [`tokens`] | an issuer's keys and tokens |
 //! | [`log`] | records as stored; verification |
 //! | [`shim`] | a disk that fails when told to, beneath the real binary |
@@ -20,6 +21,7 @@ pub mod frames;
 pub mod gate;
 pub mod log;
 pub mod mounted;
+pub mod mutual;
 pub mod shim;
 pub mod strict;
 pub mod tokens;

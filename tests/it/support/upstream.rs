@@ -43,6 +43,8 @@ pub enum Act {
     HoldBody,
     /// Answers with headers that only the gate may set.
     Spoof,
+    /// Sends the caller elsewhere.
+    Redirect(SocketAddr),
 }
 
 /// A request that reached the service.
@@ -241,6 +243,11 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Answe
             });
             Response::new(StreamBody::new(first.chain(second)).boxed_unsync())
         }
+        Act::Redirect(to) => Response::builder()
+            .status(302)
+            .header("location", format!("http://{to}/elsewhere"))
+            .body(full("elsewhere").into_body())
+            .unwrap(),
         Act::Spoof => Response::builder()
             .header("portcullis-record", "spoof/1")
             .header("x-request-id", "spoof")

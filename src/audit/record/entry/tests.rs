@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::access::certificate::Names;
 use crate::access::{Caller, CredentialFault, Malformed, ProofMethod, Reason, Rule};
 use crate::audit::record::{MAX_RECORD_BYTES, Record, seal};
 
@@ -56,6 +57,7 @@ fn caller() -> Caller {
         token_id: Some("t-1".into()),
         key_id: Some("k-1".into()),
         expires: Timestamp::from_micros(0),
+        also: None,
     }
 }
 
@@ -64,6 +66,7 @@ fn decision_body(decision: &Decision, identity: &Identity, request: RequestEntry
         decision,
         epochs: EPOCHS,
         identity,
+        certificate: None,
         client: CLIENT,
         request,
         detail: Detail::Standard,
@@ -96,6 +99,41 @@ fn a_decision_says_who_asked_for_what_and_why_it_was_decided() {
 }
 
 #[test]
+fn a_decision_names_the_certificate_and_both_callers_where_two_proofs_were_shown() {
+    let certificate =
+        ClientCertificate::new(vec![], Hash([0xab; 32]), "07ff".into(), Names::default(), CLIENT_TIME);
+    let also = Caller {
+        user: "user:mtls:spiffe://example.org/web".into(),
+        roles: vec![],
+        issuer: "mtls".into(),
+        method: ProofMethod::Mtls,
+        token_id: None,
+        key_id: None,
+        ..caller()
+    };
+    let identity = Identity::Proved(Arc::new(Caller { also: Some(Arc::new(also)), ..caller() }));
+    let entry = DecisionEntry {
+        decision: &Decision::deny(Reason::NoMatch, None),
+        epochs: EPOCHS,
+        identity: &identity,
+        certificate: Some(&certificate),
+        client: CLIENT,
+        request: request(),
+        detail: Detail::Standard,
+        outcome_follows: true,
+    };
+    let expected = json!({
+        "state": "proved", "user": "user:alice", "roles": ["role:viewer", "role:editor"],
+        "issuer": "corp", "method": "jwt", "jti": "t-1", "kid": "k-1",
+        "also": {"user": "user:mtls:spiffe://example.org/web", "issuer": "mtls", "method": "mtls"},
+        "certificate": {"sha256": "ab".repeat(32), "serial": "07ff"},
+    });
+    assert_eq!(fields(&Body::decision(&entry))["identity"].to_string(), expected.to_string());
+}
+
+const CLIENT_TIME: Timestamp = Timestamp::from_micros(0);
+
+#[test]
 fn what_is_absent_is_left_out() {
     let bare = RequestEntry {
         id: "",
@@ -114,6 +152,7 @@ fn what_is_absent_is_left_out() {
         decision: &Decision::deny(Reason::Malformed(Malformed::Target), None),
         epochs: EPOCHS,
         identity: &Identity::Anonymous,
+        certificate: None,
         client: ClientEntry { via: Some("::1".parse().unwrap()), tls: None, ..CLIENT },
         request: bare,
         detail: Detail::Standard,
@@ -278,6 +317,9 @@ proptest! {
         let roles = roles.iter().map(|r| String::from_utf8_lossy(r).into_owned()).collect();
         let query: Vec<&[u8]> = query.iter().map(Vec::as_slice).collect();
         let caller = Caller { user, roles, issuer, token_id: Some(jti), key_id: Some(kid), ..caller() };
+        let caller = Caller { also: Some(Arc::new(caller.clone())), ..caller };
+        let certificate =
+            ClientCertificate::new(vec![], Hash::ZERO, path.clone(), Names::default(), CLIENT_TIME);
         let rule = Rule { text: rule_text, file, line: u32::MAX };
         let request = RequestEntry {
             id: &id,
@@ -302,6 +344,7 @@ proptest! {
             decision: &Decision::deny(Reason::PolicyDeny, Some(Arc::new(rule))),
             epochs: EPOCHS,
             identity: &Identity::Proved(Arc::new(caller)),
+            certificate: Some(&certificate),
             client: ClientEntry { ip: v6, port: u16::MAX, via: Some(v6), tls: Some(&service) },
             request,
             detail: Detail::Full,
@@ -365,6 +408,7 @@ fn each_detail_tells_more_and_none_tells_a_secret() {
             decision: &decision,
             epochs: EPOCHS,
             identity: &identity,
+            certificate: None,
             client: CLIENT,
             request,
             detail,

@@ -1,5 +1,6 @@
 //! Configurations, good and bad, and what is said of them.
 
+mod certificates;
 mod epoch;
 mod issuers;
 mod listeners;

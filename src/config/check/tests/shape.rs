@@ -63,7 +63,7 @@ fn an_unknown_key_comes_with_the_nearest_or_all_known() {
         ("[health]\nfrequency = 1", "health.frequency: unknown key; the keys here are `listen`"),
         (
             "[server]\n\"a b\" = 1\nworkers = 0",
-            "server.\"a b\": unknown key; the keys here are `listen`, `workers`, `tls`, `trusted_proxies`, `drain_timeout`",
+            "server.\"a b\": unknown key; the keys here are `listen`, `workers`, `tls`, `client_certs`, `trusted_proxies`, `drain_timeout`",
         ),
         (
             "cors = { mod = \"off\", mode = \"off\" }",

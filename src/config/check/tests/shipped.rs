@@ -45,6 +45,7 @@ fn uncommented(examples: bool) -> String {
         let is_example = in_example
             || [
                 "tls =",
+                "client_certs =",
                 "ca_file =",
                 "rewrite_prefix =",
                 "cors = { mode = \"answer\"",
@@ -85,6 +86,7 @@ fn the_shipped_examples_load_too() {
         .replacen("path_prefix = \"/\"", "# ", 1);
     let settings = good(&written);
     assert_eq!(settings.issuers.len(), 2);
+    assert!(settings.server.client_certs.is_some());
     assert!(settings.server.tls.is_some() && settings.admin.tls.is_some());
     assert_eq!(settings.services[0].route.preflights, Preflights::Answer);
     assert_eq!(settings.services[0].route.rewrite.as_deref(), Some("/v2"));
