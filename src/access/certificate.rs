@@ -84,7 +84,7 @@ impl ClientCertificate {
         Self { chain, fingerprint, serial, names, expires, proof: Mutex::new(None) }
     }
 
-    /// Whom it proves: as found by the same ones (`by` is their number) less than [`FRESH_US`] ago, or else by asking
+    /// Whom it proves: as found by the same ones (`by` is their number) less than a minute ago, or else by asking
     /// `prove` now.
     ///
     /// # Errors

@@ -10,16 +10,19 @@
 //! | `certificates` | the listeners' certificates and those of callers, loaded and loaded anew |
 //! | `privileges` | what the process gives up |
 //! | [`sockets`] | what is listened on: bound here, or given by another |
-//! | `accepting` | who accepts on them |
+//! | `accepting`, `addresses` | who accepts on them; who is told where |
 //! | [`claim`], `entry` | one process for an origin; how it gets there |
 //! | [`handover`] | a new process takes the place of a running one |
 //! | `notify` | what systemd is told |
+//! | `signals` | what the process is told |
+//! | `telling` | what it tells of itself: its own log, and figures |
 //! | `open_files` | as many as the system lets it have |
 //! | `watch_clock` | what is told of the machine's clock |
 //! | `watch` | what watches over the log: its outside mark, its verification |
 //! | [`mod@check`] | everything proved, nothing started |
 
 mod accepting;
+mod addresses;
 pub mod assemble;
 mod certificates;
 pub mod check;
@@ -32,20 +35,19 @@ mod notify;
 mod open_files;
 mod privileges;
 pub mod reload;
+mod signals;
 pub mod sockets;
+mod telling;
 mod watch;
 mod watch_clock;
 
-use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
@@ -53,6 +55,7 @@ pub use self::check::{CheckError, Proof, check};
 pub use self::log::create_log;
 
 use self::accepting::{Accepting, AtWork};
+use self::addresses::Addresses;
 use self::assemble::{AssembleError, assemble};
 use self::claim::{Claim, ClaimError};
 use self::entry::Entry;
@@ -61,7 +64,9 @@ use self::handover::order::Place;
 use self::handover::take::{Successor, TakeOverError};
 use self::log::LogError;
 use self::reload::Reloader;
-use self::sockets::{SocketError, Sockets};
+use self::signals::until_signalled;
+use self::sockets::SocketError;
+use self::telling::{install_metrics, log_to_stderr};
 use self::watch::{Served, Watch};
 use crate::admin::Views;
 use crate::audit::journal::reconcile::ReconcileError;
@@ -71,7 +76,7 @@ use crate::audit::record::Event;
 use crate::audit::space::Space;
 use crate::audit::storage::Store;
 use crate::clock::Clock;
-use crate::config::settings::{self, Format, Logging};
+use crate::config::settings;
 use crate::config::{ConfigErrors, Environment, Settings};
 use crate::proxy::live::{Live, Refusals};
 use crate::server::drain::{Drain, Phase};
@@ -449,130 +454,8 @@ fn start_workers(
         .map_err(|source| StartError::Io { what: "a worker", source })
 }
 
-type Signals = (std::io::Result<Signal>, std::io::Result<Signal>, std::io::Result<Signal>);
-
-/// Waits for SIGTERM or SIGINT, reloading at each SIGHUP.
-fn until_signalled(reloader: Reloader) -> impl Future<Output = ()> {
-    // Listened for from now on, not from when this is first waited for.
-    let signals =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
-    signalled(signals, reloader)
-}
-
-async fn signalled(signals: Signals, reloader: Reloader) {
-    let (Ok(mut term), Ok(mut int), Ok(mut hup)) = signals else {
-        tracing::error!("signals cannot be listened for");
-        return;
-    };
-    loop {
-        tokio::select! {
-            _ = term.recv() => return,
-            _ = int.recv() => return,
-            // On its own, so that a log that stands still does not keep the gate from hearing SIGTERM.
-            _ = hup.recv() => {
-                let reloader = reloader.clone();
-                tokio::task::spawn_local(async move { reloader.reload_config().await });
-            }
-        }
-    }
-}
-
-/// The addresses a gate listens on.
-#[derive(Clone, Debug)]
-struct Addresses {
-    front: Vec<SocketAddr>,
-    admin: SocketAddr,
-    health: SocketAddr,
-}
-
-impl Addresses {
-    fn of(sockets: &Sockets) -> std::io::Result<Self> {
-        let all = |place| sockets.of(place).map(std::net::TcpListener::local_addr).collect::<Vec<_>>();
-        let one = |place| all(place).pop().unwrap_or_else(|| Err(std::io::ErrorKind::NotFound.into()));
-        Ok(Self {
-            front: all(sockets::Place::Front).into_iter().collect::<Result<_, _>>()?,
-            admin: one(sockets::Place::Admin)?,
-            health: one(sockets::Place::Health)?,
-        })
-    }
-
-    fn tell(&self) {
-        for address in &self.front {
-            tracing::info!(face = "front", %address, "listening");
-        }
-        tracing::info!(face = "admin", address = %self.admin, "listening");
-        tracing::info!(face = "health", address = %self.health, "listening");
-    }
-
-    /// Writes them as JSON, whole or not at all.
-    fn write(&self, path: &Path) -> std::io::Result<()> {
-        let json = serde_json::json!({
-            "front": self.front.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "admin": self.admin.to_string(),
-            "health": self.health.to_string(),
-        });
-        let partial = path.with_extension("partial");
-        std::fs::write(&partial, format!("{json}\n"))?;
-        std::fs::rename(partial, path)
-    }
-}
-
-/// Sends the process's own log to stderr.
-fn log_to_stderr(logging: Logging) {
-    let level = logging.level.as_str();
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    // A subscriber that is there already was set by whoever embeds the gate.
-    let _ = match logging.format {
-        Format::Text => builder.try_init(),
-        Format::Json => builder.json().try_init(),
-    };
-}
-
 /// How long a gate whose sockets outlive it lets its connections go before it drains.
 const LETTING_GO: Duration = Duration::from_secs(2);
 
 /// How long the log's last records may take.
 const LAST_WORDS: Duration = Duration::from_secs(30);
-
-/// Installs the recorder of figures, once per process; another gate in the same process shares it.
-fn install_metrics() -> Option<PrometheusHandle> {
-    static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
-    HANDLE
-        .get_or_init(|| {
-            let seconds =
-                [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
-            PrometheusBuilder::new()
-                .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &seconds)
-                .and_then(|builder| builder.install_recorder())
-                .inspect(|_| begin_at_zero())
-                .ok()
-        })
-        .clone()
-}
-
-/// Figures that alarms watch are there from the start: a rate over one that appears with its first event misses that.
-fn begin_at_zero() {
-    watch_clock::begin_at_zero();
-    for kind in ["http2_flood", "too_many_of_address"] {
-        metrics::counter!("portcullis_connection_faults_total", "kind" => kind).absolute(0);
-    }
-    for gauge in [
-        "portcullis_disk_full",
-        "portcullis_disk_low",
-        "portcullis_log_failed",
-        "portcullis_log_stopped",
-        "portcullis_mark_failed",
-    ] {
-        metrics::gauge!(gauge).set(0.0);
-    }
-    metrics::gauge!("portcullis_verify_mismatch").set(0.0);
-    metrics::counter!("portcullis_verify_passes_total").absolute(0);
-    for result in ["loaded", "refused"] {
-        metrics::counter!("portcullis_policy_loads_total", "result" => result).absolute(0);
-        metrics::counter!("portcullis_config_loads_total", "result" => result).absolute(0);
-        metrics::counter!("portcullis_certificate_loads_total", "result" => result).absolute(0);
-    }
-}
