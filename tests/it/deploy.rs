@@ -352,12 +352,12 @@ fn checked(status_line: &'static str) -> bool {
         .args(command[1..].iter().map(|word| word.replace("9902", &port)))
         .status()
         .unwrap();
-    assert_eq!(answering.join().unwrap(), ["GET /readyz HTTP/1.0"]);
+    assert_eq!(answering.join().unwrap(), ["GET /livez HTTP/1.0"]);
     ran.success()
 }
 
 #[test]
-fn the_health_check_tells_a_ready_gate_from_another() {
+fn the_health_check_tells_a_living_gate_from_another() {
     assert!(checked("HTTP/1.0 200 OK"));
     assert!(!checked("HTTP/1.0 503 Service Unavailable"));
 }
