@@ -25,7 +25,7 @@ use super::{Client, Signer, Upstream, Wire, log, poll, until};
 pub const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
 pub const ORIGIN: &str = "gate.example.com/it";
 
-/// The tests' policy: who may reach what, as in `HARDENING`'s rows: all may reach `/public/`, admins `/admin/`.
+/// The tests' policy: who may reach what, for the hostile tables too: all may reach `/public/`, admins `/admin/`.
 pub const POLICY: &str = "\
 p, anonymous, app, /public/*, .*, allow
 p, role:viewer, app, /public/*, .*, allow
