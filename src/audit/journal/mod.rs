@@ -272,10 +272,17 @@ impl Journal {
 
     /// Writes down what was counted until now.
     pub async fn write_counts(&self) {
-        for (epochs, count) in self.0.noise.take() {
-            if let Err(error) = self.event(epochs, &count.event()).await {
-                tracing::error!(%error, ?count, "a count of denials could not be recorded");
-            }
+        // So many at once as one commit takes beside the decisions: many counts are still written within a second.
+        for counts in self.0.noise.take().chunks(queue::EVENT_ROOM / 2) {
+            let writing =
+                counts.iter().map(async |(epochs, count)| match self.event(*epochs, &count.event()).await {
+                    Ok(_) => {}
+                    Err(Unrecorded::QueueFull) => self.0.noise.put_back(*epochs, *count),
+                    Err(error) => {
+                        tracing::error!(%error, ?count, "a count of denials could not be recorded");
+                    }
+                });
+            futures_util::future::join_all(writing).await;
         }
     }
 

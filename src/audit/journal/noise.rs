@@ -36,6 +36,8 @@ struct State {
     rows: HashMap<Key, Row>,
     /// Rows that newer ones took the place of, with what was counted for them.
     past: Vec<(Key, Row)>,
+    /// What was taken, and could not be written.
+    unwritten: Vec<(Epochs, Count)>,
     /// What is left of the bound, bytes; below zero where a fold's first record overdrew it.
     left: f64,
     filled: Instant,
@@ -82,7 +84,8 @@ impl Noise {
     /// Nothing counted yet; unproved callers may add `bound` bytes a second, or as many as they like.
     pub fn new(bound: Option<u64>, clock: Clock) -> Self {
         let left = bound.unwrap_or_default() as f64 * BURST_SECONDS;
-        let state = State { bound, rows: HashMap::new(), past: Vec::new(), left, filled: Instant::now() };
+        let (past, unwritten) = (Vec::new(), Vec::new());
+        let state = State { bound, rows: HashMap::new(), past, unwritten, left, filled: Instant::now() };
         Self { state: Mutex::new(state), clock }
     }
 
@@ -128,12 +131,16 @@ impl Noise {
         let now = self.clock.now();
         let mut state = self.lock();
         // Its row may have gone meanwhile, with all that was counted, or another may be in its place.
-        match state.rows.get_mut(&key).filter(|row| row.first.same_channel(&first)) {
+        let State { rows, past, .. } = &mut *state;
+        let standing = rows.get_mut(&key).filter(|row| row.first.same_channel(&first));
+        let leant_on = standing
+            .or_else(|| past.iter_mut().map(|(_, row)| row).find(|row| row.first.same_channel(&first)));
+        match leant_on {
             Some(row) => row.add(now),
             None => {
                 let mut row = Row { first, epochs, opened: Instant::now(), count: 0, since: now };
                 row.add(now);
-                state.past.push((key, row));
+                past.push((key, row));
             }
         }
     }
@@ -147,9 +154,9 @@ impl Noise {
     pub fn take(&self) -> Vec<(Epochs, Count)> {
         let now = Instant::now();
         let mut state = self.lock();
-        let State { rows, past, .. } = &mut *state;
-        let mut counts: Vec<_> =
-            past.drain(..).filter_map(|(key, mut row)| Some((row.epochs, row.take(key)?))).collect();
+        let State { rows, past, unwritten, .. } = &mut *state;
+        let mut counts = std::mem::take(unwritten);
+        counts.extend(past.drain(..).filter_map(|(key, mut row)| Some((row.epochs, row.take(key)?))));
         rows.retain(|key, row| {
             counts.extend(row.take(*key).map(|count| (row.epochs, count)));
             // A first that is not durable yet holds its row.
@@ -157,6 +164,11 @@ impl Noise {
             stands && !row.is_lost()
         });
         counts
+    }
+
+    /// Takes back what could not be written: the next [`Noise::take`] has it again.
+    pub fn put_back(&self, epochs: Epochs, count: Count) {
+        self.lock().unwritten.push((epochs, count));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -323,3 +335,67 @@ const ROWS: usize = 4_096;
 
 /// Most networks that have a fold of their own.
 const NETWORKS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EPOCHS: Epochs = Epochs { policy: Hash::ZERO, config: Hash::ZERO };
+
+    fn noise() -> Noise {
+        Noise::new(Some(1), Clock::system())
+    }
+
+    fn key(n: u8) -> Key {
+        Key::Identical(Hash([n; 32]))
+    }
+
+    #[test]
+    fn a_first_that_never_came_to_be_is_leant_on_by_nobody() {
+        let noise = noise();
+        let now = Instant::now();
+        let first = noise.lock().open(key(1), EPOCHS, now);
+        assert!(noise.lock().lean(key(1), now).is_some());
+        drop(first);
+        assert!(noise.lock().lean(key(1), now).is_none());
+        assert!(noise.take().is_empty() && noise.lock().rows.is_empty());
+    }
+
+    #[test]
+    fn what_leant_on_a_first_is_counted_for_it_though_another_took_its_place() {
+        let noise = noise();
+        let now = Instant::now();
+        let first = noise.lock().open(key(1), EPOCHS, now);
+        first.send_replace(Some(7));
+        let leans: Vec<Lean> = (0..3).filter_map(|_| noise.lock().lean(key(1), now)).collect();
+        noise.lock().open(key(1), EPOCHS, now).send_replace(Some(9));
+        leans.into_iter().for_each(|lean| noise.count(lean, EPOCHS));
+        let counts: Vec<(u64, u64)> =
+            noise.take().into_iter().map(|(_, count)| (count.decision, count.count)).collect();
+        assert_eq!(counts, [(7, 3)]);
+    }
+
+    #[test]
+    fn a_count_that_could_not_be_written_comes_again() {
+        let noise = noise();
+        let now = Instant::now();
+        noise.lock().open(key(1), EPOCHS, now).send_replace(Some(7));
+        let lean = noise.lock().lean(key(1), now).unwrap();
+        noise.count(lean, EPOCHS);
+        let taken = noise.take();
+        assert_eq!((taken.len(), noise.take().len()), (1, 0));
+        taken.into_iter().for_each(|(epochs, count)| noise.put_back(epochs, count));
+        assert_eq!(noise.take().len(), 1);
+    }
+
+    #[test]
+    fn few_networks_have_a_fold_of_their_own() {
+        let noise = noise();
+        for n in 0..100_u8 {
+            let mut state = noise.lock();
+            let key = state.fold_of(IpAddr::from([10, 0, 0, n]));
+            state.open(key, EPOCHS, Instant::now());
+        }
+        assert_eq!(noise.lock().rows.len(), NETWORKS + 1);
+    }
+}

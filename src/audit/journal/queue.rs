@@ -336,7 +336,7 @@ impl Queue {
 pub const OUTCOME_WAIT: Duration = Duration::from_millis(50);
 
 /// Room kept for the gate's own events.
-const EVENT_ROOM: usize = 64;
+pub const EVENT_ROOM: usize = 64;
 
 /// Most bytes waiting; with the batch being written, the log's part of the gate's memory is at most twice this.
 const MAX_BYTES: usize = 32 << 20;
