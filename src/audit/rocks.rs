@@ -218,7 +218,8 @@ impl Store for RocksStore {
         if self.failed.load(Ordering::Acquire) {
             return Err(StoreError::Failed);
         }
-        let mut write = WriteBatch::default();
+        // What it will hold, roughly, so that it need not grow by doubling.
+        let mut write = WriteBatch::with_capacity_bytes(batch.bytes() + 64 * (batch.len() + 8));
         let (records, nodes, open) = (self.family(RECORDS)?, self.family(NODES)?, self.family(OPEN)?);
         for (index, bytes) in batch.records() {
             write.put_cf(records, index.to_be_bytes(), bytes);
