@@ -7,6 +7,7 @@
 //! | [`model`] | the model file, read strictly |
 //! | [`rows`] | policy rows, read strictly |
 //! | [`matcher`] | what a matcher does with its names, as far as its tokens show |
+//! | [`expression`] | a matcher as a tree, where it is of the plain shape that most have |
 //! | [`patterns`] | keyMatch and its kin: compiled once, bounded, without panics |
 //! | [`paths`] | patterns that no canonical path can match |
 //! | [`roles`] | role graphs, and a request's own roles laid over them |
@@ -27,6 +28,7 @@ pub mod asking;
 pub mod cases;
 pub mod decide;
 pub mod error;
+pub mod expression;
 pub mod load;
 pub mod matcher;
 pub mod model;
@@ -40,6 +42,7 @@ pub mod watch;
 pub use cases::{Case, CasesError};
 pub use decide::{Counts, EvaluationError, Policy, Question, Verdict};
 pub use error::{Fault, LoadError, Problem};
+pub use expression::{Expression, Term, Test};
 pub use load::{Sources, Text};
 pub use paths::PathForms;
 pub use watch::{WatchError, Watcher};
