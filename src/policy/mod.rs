@@ -8,6 +8,7 @@
 //! | [`rows`] | policy rows, read strictly |
 //! | [`matcher`] | what a matcher does with its names, as far as its tokens show |
 //! | [`expression`] | a matcher as a tree, where it is of the plain shape that most have |
+//! | [`index`] | such a matcher and its rows compiled, so that a decision costs what matches |
 //! | [`patterns`] | keyMatch and its kin: compiled once, bounded, without panics |
 //! | [`paths`] | patterns that no canonical path can match |
 //! | [`roles`] | role graphs, and a request's own roles laid over them |
@@ -29,6 +30,7 @@ pub mod cases;
 pub mod decide;
 pub mod error;
 pub mod expression;
+pub mod index;
 pub mod load;
 pub mod matcher;
 pub mod model;
