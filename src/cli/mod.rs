@@ -7,6 +7,7 @@
 //! | [`serve`], [`check`] | the gate; its config, proved |
 //! | [`demo`] | the whole gate, shown at work |
 //! | [`keygen`], [`token`] | a log's signing key; development tokens |
+//! | [`policy`] | what authors of policies do |
 //! | [`audit`] | create, mark, verify, list, show and export a log |
 //! | `dev` | the development issuer: its key, key set and tokens |
 //! | `files` | files made once, and the config template |
@@ -27,6 +28,7 @@ mod files;
 pub mod init;
 pub mod keygen;
 mod out;
+pub mod policy;
 pub mod serve;
 pub mod token;
 
@@ -64,6 +66,9 @@ pub enum Command {
     /// Create, verify and read the audit log
     #[command(subcommand, after_help = audit::AFTER_HELP)]
     Audit(AuditCommand),
+    /// Test policies, without a gate
+    #[command(subcommand, after_help = policy::AFTER_HELP)]
+    Policy(PolicyCommand),
 }
 
 /// What can be done with a log. Nothing here changes a record.
@@ -81,6 +86,13 @@ pub enum AuditCommand {
     Show(audit::show::Args),
     /// Write all records to a file, exactly as stored, for somebody else to verify
     Export(audit::export::Args),
+}
+
+/// What can be done with a policy. Nothing here changes what a gate decides by.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Hold a policy against a table of expected answers
+    Test(policy::test::Args),
 }
 
 /// What came of a command that could do its work.
