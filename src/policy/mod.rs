@@ -13,6 +13,7 @@
 //! | [`asking`] | what one evaluation inside casbin sees and leaves behind, per thread |
 //! | [`probe`] | evaluations at load, so that errors surface there |
 //! | [`cases`] | a table of expected answers |
+//! | [`format`](mod@format) | the canonical layout of policy files |
 //! | [`watch`] | when policy files may have changed |
 //! | [`error`] | why a policy was refused |
 //!
@@ -27,6 +28,7 @@ pub mod asking;
 pub mod cases;
 pub mod decide;
 pub mod error;
+pub mod format;
 pub mod load;
 pub mod matcher;
 pub mod model;
