@@ -15,7 +15,7 @@
 //!
 //! Invariants:
 //! 1. What a script may read goes to stdout, everything else to stderr.
-//! 2. No file is ever overwritten. Files with secrets are made with mode 0600.
+//! 2. No file is ever overwritten, but by `policy fmt`, whose work that is. Files with secrets are made with mode 0600.
 //! 3. No command changes or deletes a record.
 
 #![allow(clippy::print_stdout)] // printing is what commands do
@@ -66,7 +66,7 @@ pub enum Command {
     /// Create, verify and read the audit log
     #[command(subcommand, after_help = audit::AFTER_HELP)]
     Audit(AuditCommand),
-    /// Test policies, without a gate
+    /// Test, ask and lay out policies, without a gate
     #[command(subcommand, after_help = policy::AFTER_HELP)]
     Policy(PolicyCommand),
 }
@@ -93,6 +93,10 @@ pub enum AuditCommand {
 pub enum PolicyCommand {
     /// Hold a policy against a table of expected answers
     Test(policy::test::Args),
+    /// Lay policy files out: columns under one another, quotes only where they must be
+    Fmt(policy::fmt::Args),
+    /// Ask for one decision, of a gate or of casbin itself
+    Enforce(policy::enforce::Args),
 }
 
 /// What came of a command that could do its work.

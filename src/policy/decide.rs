@@ -9,8 +9,10 @@ use casbin::rhai::ImmutableString;
 use casbin::{CoreApi, Enforcer};
 
 use super::asking::{self, Tables};
-use super::model::RequestName;
+use super::expression::Expression;
+use super::model::{ModelText, RequestName};
 use super::patterns::{Function, PatternError};
+use super::rows::Row;
 use crate::access::{Decision, Reason, Rule};
 use crate::audit::hash::Hash;
 
@@ -100,9 +102,14 @@ pub struct Counts {
 pub struct Policy {
     pub(super) enforcer: Enforcer,
     pub(super) tables: Arc<Tables>,
-    pub(super) request: Vec<RequestName>,
-    /// By position among the enforcer's rows.
+    pub(super) model: ModelText,
+    /// The matcher as a tree, if it is of that shape.
+    pub(super) expression: Option<Expression>,
+    /// Distinct `p` rows in the order they are evaluated.
+    pub(super) rows: Vec<Row>,
+    /// The same rows as decisions name them.
     pub(super) rules: Vec<Arc<Rule>>,
+    pub(super) links: Vec<Row>,
     pub(super) epoch: Hash,
     pub(super) counts: Counts,
     pub(super) probe_cost: Duration,
@@ -129,6 +136,26 @@ impl Policy {
         self.epoch
     }
 
+    /// The model.
+    pub fn model(&self) -> &ModelText {
+        &self.model
+    }
+
+    /// The matcher as a tree, if it is of that shape.
+    pub fn expression(&self) -> Option<&Expression> {
+        self.expression.as_ref()
+    }
+
+    /// The distinct `p` rows, in the order they are evaluated: a row that comes twice has its last place.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// The distinct rows of `g`, `g2`, …
+    pub fn links(&self) -> &[Row] {
+        &self.links
+    }
+
     /// How much the policy holds.
     pub fn counts(&self) -> Counts {
         self.counts
@@ -146,7 +173,7 @@ impl Policy {
     }
 
     fn values(&self, question: &Question<'_>) -> Vec<ImmutableString> {
-        self.request.iter().map(|name| question.value(*name)).collect()
+        self.model.request.iter().map(|name| question.value(*name)).collect()
     }
 }
 
@@ -160,16 +187,21 @@ impl std::fmt::Debug for Policy {
 }
 
 impl Question<'_> {
-    /// The value of a request name, as the matcher sees it.
-    pub fn value(&self, name: RequestName) -> ImmutableString {
+    /// Gives `with` the value of a request name, as the matcher sees it.
+    pub fn with<T>(&self, name: RequestName, with: impl FnOnce(&str) -> T) -> T {
         match name {
-            RequestName::Sub => self.user.into(),
-            RequestName::Dom => self.service.into(),
-            RequestName::Obj => self.path.into(),
-            RequestName::Act => self.method.into(),
-            RequestName::Host => self.host.into(),
-            RequestName::Ip => self.ip.to_canonical().to_string().into(),
+            RequestName::Sub => with(self.user),
+            RequestName::Dom => with(self.service),
+            RequestName::Obj => with(self.path),
+            RequestName::Act => with(self.method),
+            RequestName::Host => with(self.host),
+            RequestName::Ip => with(&self.ip.to_canonical().to_string()),
         }
+    }
+
+    /// The value of a request name, as casbin takes it.
+    pub(super) fn value(&self, name: RequestName) -> ImmutableString {
+        self.with(name, |value| value.into())
     }
 }
 

@@ -1,6 +1,6 @@
 //! From sources to a [`Policy`]: read, check, assemble, probe. Nothing is half loaded.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -12,6 +12,7 @@ use casbin::{CoreApi, DefaultModel, Enforcer, Model, NullAdapter};
 use super::asking::{Tables, equip};
 use super::decide::{Counts, Policy};
 use super::error::{Fault, Faults, LoadError, Problem};
+use super::expression::Expression;
 use super::matcher::{Matcher, Operand, Use, evaluable};
 use super::model::{ModelText, RequestName};
 use super::paths::{Comparison, PathForms, matchable};
@@ -67,7 +68,8 @@ impl Policy {
         };
         let matcher = Matcher::read(&read).map_err(in_matcher)?;
         let rows = checked_rows(model, &read, policies)?;
-        let (rules, links): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| row.ptype == "p");
+        let (rules, links): (Vec<Row>, Vec<Row>) =
+            distinct(rows).into_iter().partition(|row| row.ptype == "p");
         if rules.is_empty() && (read.allows_by_default() || needs_rows(&matcher)) {
             let file = policies.first().unwrap_or(model).name.clone();
             return Err(Fault { file, line: None, problem: Problem::Empty }.into());
@@ -77,24 +79,29 @@ impl Policy {
         check_columns(&read, &matcher, &rules, forms, &mut patterns)?;
 
         let tables = Arc::new(Tables { patterns, roles: role_graphs(&read, &links) });
-        let (enforcer, rules) = assemble(&read, &rules).map_err(in_matcher)?;
-        let counts = Counts { rules: rules.len(), links: tables.roles.iter().map(RoleGraph::links).sum() };
         let policy = Self {
-            enforcer,
-            tables,
-            request: read.request.clone(),
+            enforcer: assemble(&read, &rules).map_err(in_matcher)?,
+            expression: Expression::read(&read).map_err(in_matcher)?,
+            counts: Counts { rules: rules.len(), links: tables.roles.iter().map(RoleGraph::links).sum() },
             rules: rules.iter().map(|row| Arc::new(row.rule())).collect(),
+            tables,
+            model: read,
+            rows: rules,
+            links,
             epoch,
-            counts,
             probe_cost: std::time::Duration::ZERO,
         };
-        let probe_cost = probe::run(model, &read, &matcher, &policy, &rules)?;
+        let probe_cost = probe::run(model, &matcher, &policy)?;
         Ok(Self { probe_cost, ..policy })
     }
 }
 
 impl Text {
-    fn read(path: &Path) -> Result<Self, LoadError> {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is not UTF-8.
+    pub fn read(path: &Path) -> Result<Self, LoadError> {
         let name = path.display().to_string();
         let fault = |line, problem| Fault { file: name.clone(), line, problem };
         let bytes = std::fs::read(path).map_err(|error| fault(None, Problem::Unreadable(error)))?;
@@ -258,19 +265,23 @@ fn check_path(matcher: &Matcher, column: usize, field: &str, forms: PathForms) -
     }
 }
 
-/// A graph for each role definition; a row that comes again moves to the end, as in casbin's set of rows.
-fn role_graphs(read: &ModelText, links: &[Row]) -> Vec<RoleGraph> {
+/// The rows without repeats: one that comes again moves to the end, as in casbin's set of rows.
+fn distinct(rows: Vec<Row>) -> Vec<Row> {
     let last: HashMap<(&str, &[String]), usize> =
-        links.iter().enumerate().map(|(at, row)| ((row.ptype.as_str(), row.fields.as_slice()), at)).collect();
+        rows.iter().enumerate().map(|(at, row)| ((row.ptype.as_str(), row.fields.as_slice()), at)).collect();
+    if last.len() == rows.len() {
+        return rows;
+    }
+    let kept: HashSet<usize> = last.into_values().collect();
+    rows.into_iter().enumerate().filter(|(at, _)| kept.contains(at)).map(|(_, row)| row).collect()
+}
+
+/// A graph for each role definition.
+fn role_graphs(read: &ModelText, links: &[Row]) -> Vec<RoleGraph> {
     let mut graphs = Vec::new();
     for definition in &read.roles {
         let mut graph = RoleGraph::default();
-        for (at, row) in links.iter().enumerate() {
-            if row.ptype != definition.name
-                || last.get(&(row.ptype.as_str(), row.fields.as_slice())) != Some(&at)
-            {
-                continue;
-            }
+        for row in links.iter().filter(|row| row.ptype == definition.name) {
             match row.fields.as_slice() {
                 [from, to] => graph.add(from, to, ""),
                 [from, to, domain] => graph.add(from, to, domain),
@@ -282,25 +293,13 @@ fn role_graphs(read: &ModelText, links: &[Row]) -> Vec<RoleGraph> {
     graphs
 }
 
-/// An enforcer over these rows, and the rows in the order it has them.
-fn assemble(read: &ModelText, rules: &[Row]) -> Result<(Enforcer, Vec<Row>), Problem> {
+/// An enforcer over these rows, in this order.
+fn assemble(read: &ModelText, rules: &[Row]) -> Result<Enforcer, Problem> {
     let mut model = casbin_model(read, &read.matcher);
     for row in rules {
         model.add_policy("p", "p", row.fields.clone());
     }
-    let by_fields: HashMap<&[String], &Row> = rules.iter().map(|row| (row.fields.as_slice(), row)).collect();
-    let ordered = model
-        .get_model()
-        .get("p")
-        .and_then(|section| section.get("p"))
-        .map(|p| {
-            p.get_policy()
-                .iter()
-                .filter_map(|fields| by_fields.get(fields.as_slice()).copied().cloned())
-                .collect()
-        })
-        .unwrap_or_default();
-    Ok((enforcer(read, model)?, ordered))
+    enforcer(read, model)
 }
 
 /// The model as casbin has it, without role definitions: roles are functions of ours.

@@ -44,7 +44,7 @@ pub struct RoleDefinition {
 }
 
 /// The values of a request that a model can name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RequestName {
     /// The caller's own principal, or `anonymous`.
     Sub,

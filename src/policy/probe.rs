@@ -22,13 +22,8 @@ const ROWS: usize = 64;
 const MEASUREMENTS: usize = 3;
 
 /// Evaluates every call of the matcher, then rows by themselves, then the whole; returns what a costly denial takes.
-pub(super) fn run(
-    text: &Text,
-    model: &ModelText,
-    matcher: &Matcher,
-    policy: &Policy,
-    rows: &[Row],
-) -> Result<Duration, LoadError> {
+pub(super) fn run(text: &Text, matcher: &Matcher, policy: &Policy) -> Result<Duration, LoadError> {
+    let (model, rows) = (policy.model(), policy.rows());
     let in_matcher = |problem| Fault { file: text.name.clone(), line: Some(model.matcher_line), problem };
     for call in &matcher.calls {
         // Whatever the call yields, comparing it with itself is a boolean.

@@ -6,6 +6,8 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use super::decide::Question;
+
 /// casbin-rs's own bound on levels.
 const LEVELS: usize = 10;
 
@@ -30,6 +32,19 @@ pub struct Overlay<'a> {
     pub user: &'a str,
     /// The caller's roles.
     pub roles: &'a [String],
+}
+
+impl<'a> Overlay<'a> {
+    /// The roles of `question`, as far as they hold in `domain` of role definition `definition`.
+    pub fn of(definition: usize, domain: Option<&str>, question: &Question<'a>) -> Option<Self> {
+        Self::holds(definition, domain, question.service)
+            .then_some(Self { user: question.user, roles: question.roles })
+    }
+
+    /// Whether a request's roles hold there: they are rows of `g`, in the request's own domain if it has domains.
+    pub fn holds(definition: usize, domain: Option<&str>, service: &str) -> bool {
+        definition == 0 && domain.is_none_or(|domain| domain == service)
+    }
 }
 
 impl RoleGraph {
