@@ -107,7 +107,11 @@ impl Policy {
 }
 
 impl Text {
-    fn read(path: &Path) -> Result<Self, LoadError> {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is not UTF-8.
+    pub fn read(path: &Path) -> Result<Self, LoadError> {
         let name = path.display().to_string();
         let fault = |line, problem| Fault { file: name.clone(), line, problem };
         let bytes = std::fs::read(path).map_err(|error| fault(None, Problem::Unreadable(error)))?;

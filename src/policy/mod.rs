@@ -15,6 +15,8 @@
 //! | [`asking`] | what one evaluation inside casbin sees and leaves behind, per thread |
 //! | [`probe`] | evaluations at load, so that errors surface there |
 //! | [`cases`] | a table of expected answers |
+//! | [`format`](mod@format) | the canonical layout of policy files |
+//! | [`raw`] | casbin-rs as it is, for comparing |
 //! | [`watch`] | when policy files may have changed |
 //! | [`error`] | why a policy was refused |
 //!
@@ -30,6 +32,7 @@ pub mod cases;
 pub mod decide;
 pub mod error;
 pub mod expression;
+pub mod format;
 pub mod index;
 pub mod load;
 pub mod matcher;
@@ -37,6 +40,7 @@ pub mod model;
 pub mod paths;
 pub mod patterns;
 pub mod probe;
+pub mod raw;
 pub mod roles;
 pub mod rows;
 pub mod watch;
