@@ -44,13 +44,10 @@ pub async fn serve(
     let Arrival { live, connection, fresh, unreadable, turns } = arrival;
     let call = Call { connection, fresh, unreadable, place: Arc::clone(&place), turns };
     let answer = AssertUnwindSafe(host.proxy.handle(&live, request, &call)).catch_unwind().await;
-    let response = answer.map_or_else(
-        |_| {
-            metrics::counter!("portcullis_panics_total").increment(1);
-            respond::internal_error()
-        },
-        |response| response,
-    );
+    let response = answer.unwrap_or_else(|_| {
+        metrics::counter!("portcullis_panics_total").increment(1);
+        respond::internal_error()
+    });
     (if head { without_content(response) } else { response }, Some(place))
 }
 
