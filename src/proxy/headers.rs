@@ -157,12 +157,11 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Whether a header could pass for the gate's word: under any spelling that a service may fold into the real one.
 fn is_ours_to_say(name: &HeaderName, names: &IdentityHeaders, by_trusted_proxy: bool) -> bool {
-    if [&names.subject, &names.roles].iter().any(|ours| folded(name.as_str()).eq(folded(ours.as_str()))) {
-        return true;
-    }
+    let by_config =
+        || [&names.subject, &names.roles].iter().any(|ours| folded(name.as_str()).eq(folded(ours.as_str())));
     // Nearly every name begins otherwise than all of ours, and need not be held against each.
     if !name.as_str().bytes().next().is_some_and(|first| OURS_BEGIN_WITH.contains(&first)) {
-        return false;
+        return by_config();
     }
     let folds_to = |ours: &str| folded(name.as_str()).eq(ours.bytes());
     let folds_under = |prefix: &str| folded(name.as_str()).take(prefix.len()).eq(prefix.bytes());
@@ -174,6 +173,7 @@ fn is_ours_to_say(name: &HeaderName, names: &IdentityHeaders, by_trusted_proxy: 
     forwarding
         || OURS_BY_PREFIX.iter().any(|prefix| folds_under(prefix))
         || OURS_BY_NAME.iter().any(|ours| folds_to(ours))
+        || by_config()
 }
 
 /// A header name's bytes as a CGI-like service may see them: `_` and `.` are `-`. Names are lower-case already.

@@ -43,6 +43,16 @@ impl Upstream {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self { id: NEXT.fetch_add(1, Ordering::Relaxed), name, dialer, keep }
     }
+
+    async fn dial(&self) -> Result<SendRequest<RequestBody>, ExchangeError> {
+        let stream = self.dialer.dial().await?;
+        let (sender, connection) = Builder::new().handshake(TokioIo::new(stream)).await?;
+        tokio::task::spawn_local(async move {
+            // How it ends is told to whoever uses it, through the sender and the body.
+            let _ = connection.await;
+        });
+        Ok(sender)
+    }
 }
 
 impl UpstreamSet {
@@ -147,15 +157,8 @@ impl Pool {
     pub async fn connect(&self, upstream: &Upstream) -> Result<Borrowed, ExchangeError> {
         let (sender, patience) = match self.take(upstream) {
             Some(kept) => kept,
-            None => {
-                let stream = upstream.dialer.dial().await?;
-                let (sender, connection) = Builder::new().handshake(TokioIo::new(stream)).await?;
-                tokio::task::spawn_local(async move {
-                    // How it ends is told to whoever uses it, through the sender and the body.
-                    let _ = connection.await;
-                });
-                (sender, Patience::default())
-            }
+            // Rare, and boxed: what it needs would else be room in every call's state, which is moved about.
+            None => (Box::pin(upstream.dial()).await?, Patience::default()),
         };
         Ok(Borrowed { pool: self.clone(), upstream: upstream.id, keep: upstream.keep, sender, patience })
     }
