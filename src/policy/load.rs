@@ -127,7 +127,8 @@ impl Text {
 }
 
 impl Row {
-    fn rule(&self) -> Rule {
+    /// The row as decisions name it.
+    pub fn rule(&self) -> Rule {
         Rule { text: self.text(), file: self.file.clone(), line: self.line }
     }
 }

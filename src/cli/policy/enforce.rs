@@ -10,7 +10,7 @@ use super::source::{self, Source};
 use crate::access::Decision;
 use crate::cli::Outcome;
 use crate::cli::out::{Paint, printable};
-use crate::policy::Case;
+use crate::policy::Call;
 use crate::policy::raw;
 
 /// Asks for one decision.
@@ -65,9 +65,7 @@ fn decide(args: &Args) -> Result<Outcome> {
         );
     };
     let (found, policy) = args.source.load()?;
-    let case = Case {
-        line: 0,
-        allow: true,
+    let call = Call {
         user: user.clone(),
         roles: args.roles.clone(),
         service: service.clone(),
@@ -75,9 +73,8 @@ fn decide(args: &Args) -> Result<Outcome> {
         path: path.clone(),
         ip: args.ip,
         host: args.host.clone(),
-        by: None,
     };
-    let answer = case.ask(&policy, found.tolerance(service));
+    let answer = call.ask(&policy, found.tolerance(service));
     if let Some(error) = answer.error {
         bail!("the policy has no answer, so a gate denies: {error}");
     }

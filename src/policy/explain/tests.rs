@@ -1,0 +1,155 @@
+//! Claims about explanations.
+
+use super::*;
+use crate::policy::{PathForms, Text};
+
+const RBAC: &str = "r.dom == p.dom && g(r.sub, p.sub) && keyMatch2(r.obj, p.obj) && regexMatch(r.act, p.act)";
+const ROWS: &str = "p, role:viewer, app, /docs/*, GET|HEAD, allow\n\
+    p, role:editor, app, /docs/*, POST|PUT, allow\n\
+    p, role:suspended, app, /*, .*, deny\n\
+    p, role:viewer, other, /docs/*, GET, allow\n\
+    g, role:editor, role:viewer\n\
+    g, user:dana, role:editor\n\
+    g, role:viewer, role:all\n";
+
+fn policy(matcher: &str, roles: &str, rows: &str) -> Policy {
+    let model = format!(
+        "[request_definition]\nr = sub, dom, obj, act\n[policy_definition]\np = sub, dom, obj, act, eft\n\
+         [role_definition]\n{roles}\n[policy_effect]\n\
+         e = some(where (p.eft == allow)) && !some(where (p.eft == deny))\n[matchers]\nm = {matcher}\n"
+    );
+    let text = |name: &str, text: &str| Text { name: name.into(), text: text.into() };
+    Policy::load_text(&text("model.conf", &model), &[text("policy.csv", rows)], PathForms::default()).unwrap()
+}
+
+fn call(user: &str, roles: &[&str], method: &str, path: &str) -> Call {
+    Call {
+        user: user.into(),
+        roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+        service: "app".into(),
+        method: method.into(),
+        path: path.into(),
+        host: String::new(),
+        ip: std::net::Ipv4Addr::LOCALHOST.into(),
+    }
+}
+
+fn explain(policy: &Policy, call: Call) -> Explanation {
+    Explanation::of(policy, call, Tolerance::default(), 5)
+}
+
+/// Rows by their lines.
+fn lines(rules: impl Iterator<Item = u32>) -> Vec<u32> {
+    rules.collect()
+}
+
+#[test]
+fn a_role_is_shown_with_the_rows_that_lead_to_it() {
+    let told = explain(&policy(RBAC, "g = _, _", ROWS), call("user:dana", &["role:x"], "GET", "/docs/a"));
+    let [names] = told.names.as_slice() else { panic!("{:?}", told.names) };
+    assert_eq!((names.definition.as_str(), names.name.as_str()), ("g", "user:dana"));
+    let ways: Vec<(&str, Vec<Option<u32>>)> = names
+        .roles
+        .iter()
+        .map(|held| {
+            (held.role.as_str(), held.by.iter().map(|link| link.row.as_ref().map(|row| row.line)).collect())
+        })
+        .collect();
+    let expected = vec![
+        ("role:x", vec![None]),
+        ("role:editor", vec![Some(6)]),
+        ("role:viewer", vec![Some(6), Some(5)]),
+        ("role:all", vec![Some(6), Some(5), Some(7)]),
+    ];
+    assert_eq!(ways, expected);
+}
+
+#[test]
+fn roles_of_another_domain_are_not_shown() {
+    let rows = "p, role:viewer, app, /*, GET, allow\ng, user:a, role:viewer, other\ng, user:a, role:b, app\n";
+    let matcher = "g(r.sub, p.sub, r.dom) && r.dom == p.dom && keyMatch(r.obj, p.obj) && r.act == p.act";
+    let told = explain(&policy(matcher, "g = _, _, _", rows), call("user:a", &[], "GET", "/docs"));
+    let [names] = told.names.as_slice() else { panic!("{:?}", told.names) };
+    assert_eq!(names.domain.as_deref(), Some("app"));
+    assert_eq!(names.roles.iter().map(|held| held.role.as_str()).collect::<Vec<_>>(), ["role:b"]);
+    let text = &told.near[0].failed[0].text;
+    assert_eq!(text, "sub: user:a neither is nor has role:viewer in app");
+}
+
+#[test]
+fn every_row_that_matches_is_told_and_the_one_that_decided_is_the_policys() {
+    let policy = policy(RBAC, "g = _, _", ROWS);
+    let told = explain(&policy, call("user:a", &["role:viewer"], "GET", "/docs/a"));
+    assert!(matches!(told.answer.decision, Decision::Allow(_)));
+    assert_eq!(lines(told.matched.iter().map(|row| row.rule.line)), [1]);
+    let told = explain(&policy, call("user:a", &["role:viewer", "role:suspended"], "GET", "/docs/a"));
+    assert_eq!(lines(told.matched.iter().map(|row| row.rule.line)), [1, 3]);
+    assert_eq!(told.answer.decision.grounds().rule.as_ref().unwrap().line, 3);
+    assert!(told.near.is_empty(), "another allow would not help: {:?}", told.near);
+}
+
+#[test]
+fn the_nearest_rows_say_which_of_their_conditions_fails() {
+    let policy = policy(RBAC, "g = _, _", ROWS);
+    let told = explain(&policy, call("user:a", &["role:viewer"], "PUT", "/docs/a"));
+    let near: Vec<(u32, Vec<&str>)> = told
+        .near
+        .iter()
+        .map(|near| (near.rule.line, near.failed.iter().map(|failed| failed.text.as_str()).collect()))
+        .collect();
+    let method = vec!["act: PUT is not matched by GET|HEAD (regexMatch)"];
+    let caller = vec!["sub: user:a neither is nor has role:editor"];
+    assert_eq!(near, [(1, method), (2, caller)]);
+    let told = explain(&policy, call("user:a", &["role:viewer"], "GET", "/doc/a"));
+    assert_eq!(told.near[0].failed[0].text, "obj: /doc/a is not matched by /docs/* (keyMatch2)");
+    // A denied caller is not told that it might have been denied; an allowed one is.
+    let told = explain(&policy, call("user:a", &["role:viewer"], "GET", "/docs/a"));
+    assert_eq!(lines(told.near.iter().map(|near| near.rule.line)), [3]);
+}
+
+#[test]
+fn where_one_of_several_would_do_the_nearest_is_told() {
+    let matcher = "(r.sub == \"user:root\" || g(r.sub, p.sub) && r.dom == p.dom) && keyMatch2(r.obj, p.obj)";
+    let rows = "p, role:viewer, other, /docs/*, GET, allow\n";
+    let told = explain(&policy(matcher, "g = _, _", rows), call("user:a", &[], "GET", "/docs/a"));
+    let failed: Vec<&str> = told.near[0].failed.iter().map(|failed| failed.text.as_str()).collect();
+    assert_eq!(failed, ["sub: user:a is not user:root"]);
+}
+
+#[test]
+fn a_matcher_that_cannot_be_seen_through_still_tells_which_rows_match() {
+    let matcher =
+        "g(r.sub, p.sub) && !(r.dom != p.dom) && keyMatch2(r.obj, p.obj) && regexMatch(r.act, p.act)";
+    let policy = policy(matcher, "g = _, _", ROWS);
+    let told = explain(&policy, call("user:dana", &["role:suspended"], "GET", "/docs/a"));
+    assert!(!told.plain && told.near.is_empty());
+    assert_eq!(lines(told.matched.iter().map(|row| row.rule.line)), [1, 3]);
+    assert_eq!(told.matched.iter().map(|row| row.allows).collect::<Vec<_>>(), [true, false]);
+    assert!(told.names[0].roles.iter().any(|held| held.role == "role:viewer"));
+}
+
+#[test]
+fn what_a_gate_refuses_is_not_put_to_the_policy() {
+    let policy = policy(RBAC, "g = _, _", ROWS);
+    for (method, path, code) in [
+        ("GET", "/docs/../docs/a", "malformed_dot_segment"),
+        ("GET", "docs/a", "malformed_target"),
+        ("TRACE", "/docs/a", "method_not_allowed"),
+        ("get", "/docs/a", "method_not_allowed"),
+    ] {
+        let told = explain(&policy, call("user:dana", &[], method, path));
+        assert_eq!(told.answer.decision.grounds().reason.code(), code);
+        assert!(told.path.is_err() && told.matched.is_empty() && told.near.is_empty());
+    }
+    let told = explain(&policy, call("user:dana", &[], "GET", "/%64ocs/a?q=1"));
+    assert_eq!(told.path.as_deref(), Ok("/docs/a"));
+    assert!(matches!(told.answer.decision, Decision::Allow(_)));
+}
+
+#[test]
+fn names_that_no_caller_can_have_are_pointed_out() {
+    let policy = policy(RBAC, "g = _, _", ROWS);
+    let told = explain(&policy, call("dana", &["viewer"], "GET", "/docs/a"));
+    assert_eq!(told.notes.len(), 2, "{:?}", told.notes);
+    assert!(explain(&policy, call("user:dana", &[], "GET", "/docs/a")).notes.is_empty());
+}
