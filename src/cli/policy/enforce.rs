@@ -6,11 +6,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::{Result, bail};
 use serde_json::json;
 
-use super::source::{self, Source};
+use super::source::Source;
 use crate::access::Decision;
 use crate::cli::Outcome;
 use crate::cli::out::{Paint, printable};
 use crate::policy::Call;
+use crate::policy::explain::rule_json;
 use crate::policy::raw;
 
 /// Asks for one decision.
@@ -82,7 +83,7 @@ fn decide(args: &Args) -> Result<Outcome> {
     let grounds = answer.decision.grounds();
     let allowed = matches!(answer.decision, Decision::Allow(_));
     if args.json {
-        let rule = grounds.rule.as_deref().map(source::rule_json);
+        let rule = grounds.rule.as_deref().map(rule_json);
         let told = json!({ "allowed": allowed, "reason": grounds.reason.code(), "rule": rule });
         writeln!(out, "{told}")?;
     } else {

@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
-use serde_json::{Value, json};
 
-use crate::access::Rule;
 use crate::access::path::Tolerance;
 use crate::app::assemble;
 use crate::cli::audit;
@@ -93,6 +91,15 @@ impl Found {
             settings.services.iter().map(|known| &known.route).find(|route| &*route.service == service);
         route.map_or_else(Tolerance::default, |route| route.tolerance)
     }
+
+    /// What to say if the config has no service of this name.
+    pub(super) fn unknown(&self, service: &str) -> Option<String> {
+        let settings = self.settings.as_ref()?;
+        let mut known: Vec<&str> = settings.services.iter().map(|known| &*known.route.service).collect();
+        known.push("admin");
+        (!known.contains(&service))
+            .then(|| format!("the config has no service {service}; it has {}", known.join(", ")))
+    }
 }
 
 impl Form {
@@ -104,11 +111,6 @@ impl Form {
             Self::LookAlike => Tolerance::LOOK_ALIKE,
         }
     }
-}
-
-/// A row and where it stands, for scripts.
-pub(super) fn rule_json(rule: &Rule) -> Value {
-    json!({ "text": rule.text, "file": rule.file, "line": rule.line })
 }
 
 fn forms(allowed: Tolerance) -> PathForms {

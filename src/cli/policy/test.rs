@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::source::{self, Source};
 use crate::cli::Outcome;
 use crate::cli::out::{Paint, count, printable};
+use crate::policy::explain::rule_json;
 use crate::policy::{Answer, Call, Case};
 
 /// Tests a policy.
@@ -115,7 +116,7 @@ impl Tested {
             "found": {
                 "decision": self.found.decision.as_str(),
                 "reason": grounds.reason.code(),
-                "rule": grounds.rule.as_deref().map(source::rule_json),
+                "rule": grounds.rule.as_deref().map(rule_json),
                 "error": self.found.error.as_ref().map(ToString::to_string),
             },
         })

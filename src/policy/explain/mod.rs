@@ -88,14 +88,8 @@ impl Explanation {
 
     /// Finds the rows that match, and the nearest of those that do not and that matter.
     fn look_at_rows(&mut self, policy: &Policy, question: &Question<'_>, nearest: usize) {
-        let others = match matching(policy, question) {
-            Ok((matched, others)) => {
-                self.matched = matched
-                    .iter()
-                    .map(|row| Matched { rule: row.rule(), allows: allows(policy, row) })
-                    .collect();
-                others
-            }
+        let Rows { matched, others } = match Rows::matching(policy, question) {
+            Ok(rows) => rows,
             Err(error) => {
                 self.notes.push(format!("rows cannot be looked at one by one: {error}"));
                 return;
@@ -103,13 +97,8 @@ impl Explanation {
         };
         match policy.expression() {
             Some(expression) => {
-                // Once a row allows, others that might have do not matter; what would have denied it does.
-                let allowed = matches!(self.answer.decision, Decision::Allow(_));
-                let wanted = !allowed && !self.matched.iter().any(|row| row.allows);
-                let mattering: Vec<&Row> = others
-                    .into_iter()
-                    .filter(|row| if allows(policy, row) { wanted } else { allowed })
-                    .collect();
+                let turns = turns(policy, &matched);
+                let mattering: Vec<&Row> = others.into_iter().filter(turns).map(|(_, row)| row).collect();
                 self.near = near::nearest(policy, expression, &mattering, question, nearest);
             }
             None if policy.rows().len() > ONE_BY_ONE => self.notes.push(format!(
@@ -117,30 +106,52 @@ impl Explanation {
             )),
             None => {}
         }
+        let told = |(_, row): (usize, &Row)| Matched { rule: row.rule(), allows: allows(policy, row) };
+        self.matched = matched.into_iter().map(told).collect();
     }
 }
 
-/// The rows that match, and those that do not.
-fn matching<'a>(
-    policy: &'a Policy,
-    question: &Question<'_>,
-) -> Result<(Vec<&'a Row>, Vec<&'a Row>), EvaluationError> {
-    let (mut matched, mut others) = (Vec::new(), Vec::new());
-    if let Some(expression) = policy.expression() {
-        for row in policy.rows() {
-            let place = if policy.satisfies(expression, row, question)? { &mut matched } else { &mut others };
-            place.push(row);
+/// The rows of a policy, each with its position.
+#[derive(Default)]
+struct Rows<'a> {
+    matched: Vec<(usize, &'a Row)>,
+    others: Vec<(usize, &'a Row)>,
+}
+
+impl<'a> Rows<'a> {
+    fn matching(policy: &'a Policy, question: &Question<'_>) -> Result<Self, EvaluationError> {
+        let mut rows = Self::default();
+        if let Some(expression) = policy.expression() {
+            for (at, row) in policy.rows().iter().enumerate() {
+                rows.add(at, row, policy.satisfies(expression, row, question)?);
+            }
+            return Ok(rows);
         }
-        return Ok((matched, others));
+        let Ok(mut single) = Single::new(policy.model(), &policy.model().matcher) else {
+            return Err(EvaluationError::Panicked);
+        };
+        for (at, row) in policy.rows().iter().enumerate().take(ONE_BY_ONE) {
+            rows.add(at, row, single.matches(policy, Some(row), question)?);
+        }
+        Ok(rows)
     }
-    let Ok(mut single) = Single::new(policy.model(), &policy.model().matcher) else {
-        return Err(EvaluationError::Panicked);
-    };
-    for row in policy.rows().iter().take(ONE_BY_ONE) {
-        let place = if single.matches(policy, Some(row), question)? { &mut matched } else { &mut others };
-        place.push(row);
+
+    fn add(&mut self, at: usize, row: &'a Row, matches: bool) {
+        let place = if matches { &mut self.matched } else { &mut self.others };
+        place.push((at, row));
     }
-    Ok((matched, others))
+}
+
+/// Whether the answer would be the other one, if a row beside those that match did too.
+fn turns<'a>(policy: &'a Policy, matched: &[(usize, &Row)]) -> impl Fn(&(usize, &'a Row)) -> bool {
+    let first =
+        |allowing: bool| matched.iter().find(|(_, row)| allows(policy, row) == allowing).map(|(at, _)| *at);
+    let (allow, deny, effect) = (first(true), first(false), policy.model().effect);
+    move |&(at, row)| {
+        let sooner = |known: Option<usize>| Some(known.map_or(at, |known| known.min(at)));
+        let with = if allows(policy, row) { (sooner(allow), deny) } else { (allow, sooner(deny)) };
+        effect.of(allow, deny) != effect.of(with.0, with.1)
+    }
 }
 
 /// Whether a row is one that allows.

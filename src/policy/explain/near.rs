@@ -52,10 +52,11 @@ pub fn nearest(
         })
         .collect();
     by_distance.sort_by_key(|(distance, ..)| *distance);
-    let fewest = by_distance.first().map_or(0, |(distance, ..)| distance.0);
+    // What is much further than the nearest is not what its author would look at.
+    let (fewest, lightest) = by_distance.first().map_or((0, 0), |(distance, ..)| (distance.0, distance.1));
     by_distance
         .into_iter()
-        .take_while(|(distance, ..)| distance.0 == fewest)
+        .take_while(|(distance, ..)| distance.0 == fewest && distance.1 <= lightest + 1)
         .take(most)
         .map(|(_, row, failed)| Near {
             rule: row.rule(),

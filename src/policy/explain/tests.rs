@@ -1,5 +1,7 @@
 //! Claims about explanations.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::policy::{PathForms, Text};
 
@@ -13,10 +15,14 @@ const ROWS: &str = "p, role:viewer, app, /docs/*, GET|HEAD, allow\n\
     g, role:viewer, role:all\n";
 
 fn policy(matcher: &str, roles: &str, rows: &str) -> Policy {
+    policy_of("some(where (p.eft == allow)) && !some(where (p.eft == deny))", matcher, roles, rows)
+}
+
+fn policy_of(effect: &str, matcher: &str, roles: &str, rows: &str) -> Policy {
     let model = format!(
         "[request_definition]\nr = sub, dom, obj, act\n[policy_definition]\np = sub, dom, obj, act, eft\n\
          [role_definition]\n{roles}\n[policy_effect]\n\
-         e = some(where (p.eft == allow)) && !some(where (p.eft == deny))\n[matchers]\nm = {matcher}\n"
+         e = {effect}\n[matchers]\nm = {matcher}\n"
     );
     let text = |name: &str, text: &str| Text { name: name.into(), text: text.into() };
     Policy::load_text(&text("model.conf", &model), &[text("policy.csv", rows)], PathForms::default()).unwrap()
@@ -100,6 +106,8 @@ fn the_nearest_rows_say_which_of_their_conditions_fails() {
     let method = vec!["act: PUT is not matched by GET|HEAD (regexMatch)"];
     let caller = vec!["sub: user:a neither is nor has role:editor"];
     assert_eq!(near, [(1, method), (2, caller)]);
+    let refused = explain(&policy, call("user:a", &["role:suspended"], "PUT", "/docs/a"));
+    assert!(refused.near.is_empty(), "no allow would help against a deny: {:?}", refused.near);
     let told = explain(&policy, call("user:a", &["role:viewer"], "GET", "/doc/a"));
     assert_eq!(told.near[0].failed[0].text, "obj: /doc/a is not matched by /docs/* (keyMatch2)");
     // A denied caller is not told that it might have been denied; an allowed one is.
@@ -126,6 +134,48 @@ fn a_matcher_that_cannot_be_seen_through_still_tells_which_rows_match() {
     assert_eq!(lines(told.matched.iter().map(|row| row.rule.line)), [1, 3]);
     assert_eq!(told.matched.iter().map(|row| row.allows).collect::<Vec<_>>(), [true, false]);
     assert!(told.names[0].roles.iter().any(|held| held.role == "role:viewer"));
+}
+
+#[test]
+fn under_priorities_only_what_stands_before_matters() {
+    let rows =
+        "p, role:x, app, /*, GET, deny\np, user:a, app, /*, GET, allow\np, role:y, app, /*, GET, deny\n";
+    let policy = policy_of("priority(p.eft) || deny", RBAC, "g = _, _", rows);
+    let told = explain(&policy, call("user:a", &[], "GET", "/docs"));
+    assert!(matches!(told.answer.decision, Decision::Allow(_)));
+    assert_eq!(lines(told.near.iter().map(|near| near.rule.line)), [1]);
+}
+
+proptest! {
+    /// The explanation's rows make its decision, and are the same whether the matcher is seen through or not.
+    #[test]
+    fn the_rows_that_match_make_the_decision(
+        user in prop::sample::select(vec!["user:dana", "user:a", "anonymous"]),
+        roles in prop::sample::subsequence(vec!["role:viewer", "role:editor", "role:suspended", "role:x"], 0..3),
+        method in prop::sample::select(vec!["GET", "PUT", "DELETE"]),
+        path in prop::sample::select(vec!["/docs/a", "/docs", "/x"]),
+    ) {
+        thread_local! {
+            static BOTH: (Policy, Policy) = (
+                policy(RBAC, "g = _, _", ROWS),
+                policy(&format!("!(r.sub == \"\") && {RBAC}"), "g = _, _", ROWS),
+            );
+        }
+        let (plain, opaque) = BOTH.with(|(plain, opaque)| {
+            let told = |policy| explain(policy, call(user, &roles, method, path));
+            (told(plain), told(opaque))
+        });
+        prop_assert!(plain.plain && !opaque.plain);
+        prop_assert_eq!(&plain.matched, &opaque.matched);
+        let allowed = plain.matched.iter().any(|row| row.allows) && plain.matched.iter().all(|row| row.allows);
+        prop_assert_eq!(matches!(plain.answer.decision, Decision::Allow(_)), allowed);
+        if let Some(rule) = &plain.answer.decision.grounds().rule {
+            prop_assert!(plain.matched.iter().any(|row| row.rule == **rule));
+        }
+        for near in &plain.near {
+            prop_assert!(!near.failed.is_empty() && plain.matched.iter().all(|row| row.rule != near.rule));
+        }
+    }
 }
 
 #[test]
