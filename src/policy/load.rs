@@ -99,6 +99,7 @@ impl Policy {
             rows: rules,
             links,
             epoch,
+            files: (model.name.clone(), policies.iter().map(|text| text.name.clone()).collect()),
             probe_cost: std::time::Duration::ZERO,
         };
         let probe_cost = probe::run(model, &matcher, &policy)?;
@@ -316,6 +317,7 @@ impl Policy {
             rows: self.rows.clone(),
             rules: self.rules.clone(),
             links: self.links.clone(),
+            files: self.files.clone(),
             ..*self
         }
     }

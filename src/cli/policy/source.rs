@@ -66,8 +66,11 @@ impl Source {
             bail!("name the policy: --config FILE, or --model FILE with --policy FILE for each policy file");
         };
         let allowed = self.allow.iter().fold(Tolerance::default(), |all, form| all.with(form.tolerance()));
-        let sources =
-            Sources { model: model.clone(), policies: self.policies.clone(), forms: forms(allowed) };
+        let sources = Sources {
+            model: model.clone(),
+            policies: self.policies.clone(),
+            forms: PathForms::granted([allowed]),
+        };
         Ok(Found { sources, settings: None, allowed })
     }
 
@@ -110,14 +113,5 @@ impl Form {
             Self::Semicolon => Tolerance::SEMICOLON,
             Self::LookAlike => Tolerance::LOOK_ALIKE,
         }
-    }
-}
-
-fn forms(allowed: Tolerance) -> PathForms {
-    PathForms {
-        encoded_slash: allowed.covers(Tolerance::ENCODED_SLASH),
-        encoded_percent: allowed.covers(Tolerance::ENCODED_PERCENT),
-        semicolon: allowed.covers(Tolerance::SEMICOLON),
-        ..PathForms::default()
     }
 }
