@@ -24,7 +24,7 @@ use super::decide::{EvaluationError, Policy, Question};
 use super::probe::Single;
 use super::rows::Row;
 use crate::access::path::Tolerance;
-use crate::access::{Decision, Reason, Rule};
+use crate::access::{Reason, Rule};
 
 /// The most rows that casbin is asked about one by one, where a matcher cannot be seen through.
 pub const ONE_BY_ONE: usize = 10_000;

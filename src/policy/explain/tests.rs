@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::access::Decision;
 use crate::policy::{PathForms, Text};
 
 const RBAC: &str = "r.dom == p.dom && g(r.sub, p.sub) && keyMatch2(r.obj, p.obj) && regexMatch(r.act, p.act)";
