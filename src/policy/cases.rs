@@ -224,6 +224,21 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_without_an_answer_holds_for_no_case() {
+        let text = |name: &str, text: String| Text { name: name.into(), text };
+        let matcher = "keyMatch(r.obj, p.obj) && regexMatch(r.act, \"^\" + r.sub)";
+        let model = format!("{}m = {matcher}\n", MODEL.split("m = ").next().unwrap());
+        let rows = text("policy.csv", "p, any, /docs/*, any, any, allow\n".to_owned());
+        let policy = Policy::load_text(&text("model.conf", model), &[rows], PathForms::default());
+        for expected in ["allow", "deny"] {
+            let case = Case::read(&format!("{expected} ( - app GET /docs/a")).unwrap().pop().unwrap();
+            let answer = case.call.ask(policy.as_ref().unwrap(), Tolerance::default());
+            assert!(answer.error.is_some());
+            assert!(!case.holds(&answer), "{expected}");
+        }
+    }
+
+    #[test]
     fn what_is_no_case_is_told_by_its_line() {
         for (line, expected) in [
             ("allow a - app GET", "line 2: expected: allow|deny"),

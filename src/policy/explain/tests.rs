@@ -72,6 +72,15 @@ fn a_role_is_shown_with_the_rows_that_lead_to_it() {
 }
 
 #[test]
+fn roles_are_shown_as_far_as_the_policy_follows_them() {
+    let chain: String = (0..20).map(|at| format!("g, role:{at}, role:{}\n", at + 1)).collect();
+    let policy = policy(RBAC, "g = _, _", &format!("p, role:20, app, /*, GET, allow\n{chain}"));
+    let told = explain(&policy, call("role:0", &[], "GET", "/docs"));
+    assert_eq!(told.names[0].roles.last().unwrap().role, "role:9", "ten levels, the first of them itself");
+    assert_eq!(told.names[0].roles.len(), 9);
+}
+
+#[test]
 fn roles_of_another_domain_are_not_shown() {
     let rows = "p, role:viewer, app, /*, GET, allow\ng, user:a, role:viewer, other\ng, user:a, role:b, app\n";
     let matcher = "g(r.sub, p.sub, r.dom) && r.dom == p.dom && keyMatch(r.obj, p.obj) && r.act == p.act";
