@@ -16,6 +16,7 @@
 //! | [`probe`] | evaluations at load, so that errors surface there |
 //! | [`call`] | a call in words, asked as a gate would ask it |
 //! | [`cases`] | a table of expected answers |
+//! | [`files`] | the files that a config's words for policy files name |
 //! | [`format`](mod@format) | the canonical layout of policy files |
 //! | [`raw`] | casbin-rs as it is, for comparing |
 //! | [`explain`] | one decision with all its reasons |
@@ -36,6 +37,7 @@ pub mod decide;
 pub mod error;
 pub mod explain;
 pub mod expression;
+pub mod files;
 pub mod format;
 pub mod index;
 pub mod load;
@@ -59,5 +61,7 @@ pub use load::{Sources, Text};
 pub use paths::PathForms;
 pub use watch::{WatchError, Watcher};
 
+#[cfg(test)]
+mod examples;
 #[cfg(test)]
 mod tests;
