@@ -147,7 +147,7 @@ fn a_question_that_cannot_be_answered_is_a_problem_and_a_record() {
     });
     for (question, status, told) in [
         ("what?".to_owned(), 400, "expected a JSON object"),
-        (broken.to_string(), 422, "candidate.policies[1]:1: `p` takes 2 fields"),
+        (broken.to_string(), 422, "candidate.policies[1]:1:1: `p` takes 2 fields"),
         (format!("\"{}\"", "x".repeat(1 << 20)), 413, ""),
     ] {
         let answer = gate.admin().post("/v1/policy/explain", Some(&token), question);

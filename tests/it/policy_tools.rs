@@ -102,7 +102,7 @@ fn what_cannot_be_tested_is_no_success() {
     std::fs::remove_file(empty.path("cases.txt")).unwrap();
     assert!(said(2, &empty.policy(&["test"])).contains("name a table of cases"));
     let broken = Policies::new("p, role:viewer, app, /docs/*, GET, alow\n", "allow a - app GET /\n");
-    assert!(said(2, &broken.policy(&["test"])).contains("policy.csv:1: unknown effect `alow`"));
+    assert!(said(2, &broken.policy(&["test"])).contains("policy.csv:1:36: unknown effect `alow`"));
     assert!(said(2, &run(&["policy", "test"])).contains("name the policy: --config FILE, or --model FILE"));
 }
 
@@ -165,7 +165,7 @@ fn layout_is_checked_and_made_and_a_file_that_cannot_be_read_is_left() {
     let broken = policies.path("broken.csv");
     std::fs::write(&broken, "p,  a\np, \"open\n").unwrap();
     let told = said(2, &fmt(&[name, broken.to_str().unwrap()]));
-    assert!(told.contains("broken.csv:2: a quoted field does not end"), "{told}");
+    assert!(told.contains("broken.csv:2:1: a quoted field does not end"), "{told}");
     assert_eq!((policies.read("policy.csv").as_str(), policies.read("broken.csv").len()), (before, 15));
 }
 

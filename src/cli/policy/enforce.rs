@@ -12,6 +12,7 @@ use crate::cli::Outcome;
 use crate::cli::out::{Paint, printable};
 use crate::policy::Call;
 use crate::policy::explain::rule_json;
+use crate::policy::files::expand;
 use crate::policy::raw;
 
 /// Asks for one decision.
@@ -52,7 +53,7 @@ fn raw(args: &Args) -> Result<Outcome> {
     let sources = args.source.find()?.sources;
     // What panics is told as an error; the panic's own words would only stand before it.
     std::panic::set_hook(Box::new(|_| {}));
-    let allowed = raw::enforce(sources.model, sources.policies, &args.values)?;
+    let allowed = raw::enforce(sources.model, expand(&sources.policies)?, &args.values)?;
     let mut out = std::io::stdout().lock();
     if args.json { writeln!(out, "{}", json!({ "allowed": allowed })) } else { writeln!(out, "{allowed}") }?;
     Ok(if allowed { Outcome::Fine } else { Outcome::DoesNotHold })

@@ -19,7 +19,7 @@ pub(super) struct Source {
     /// The Casbin model, without a config
     #[arg(long, value_name = "FILE", requires = "policies")]
     model: Option<PathBuf>,
-    /// A policy file, without a config; may be repeated, and the order counts
+    /// A policy file, or a directory of *.csv, without a config; may be repeated, and the order counts
     #[arg(long = "policy", value_name = "FILE", requires = "model")]
     policies: Vec<PathBuf>,
     /// What services allow in paths, without a config: as `allow` in the config of a service
@@ -81,7 +81,7 @@ impl Source {
     pub(super) fn load(&self) -> Result<(Found, Policy)> {
         let found = self.find()?;
         let policy =
-            Policy::load(&found.sources).map_err(|error| anyhow!("the policy does not hold:\n{error}"))?;
+            Policy::load(&found.sources).map_err(|error| anyhow!("the policy does not hold:\n{error:#}"))?;
         Ok((found, policy))
     }
 }

@@ -1,7 +1,7 @@
 //! `portcullis policy test`.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::{Value, json};
@@ -10,6 +10,7 @@ use super::source::{self, Source};
 use crate::cli::Outcome;
 use crate::cli::out::{Paint, count, printable};
 use crate::policy::explain::rule_json;
+use crate::policy::files::expand;
 use crate::policy::{Answer, Call, Case};
 
 /// Tests a policy.
@@ -57,9 +58,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
 /// The tables that stand beside the policy files.
 fn beside(found: &source::Found) -> Result<Vec<PathBuf>> {
     let mut tables = Vec::new();
-    for file in &found.sources.policies {
-        let directory = if file.is_dir() { file } else { file.parent().unwrap_or(Path::new("")) };
-        let table = directory.join("cases.txt");
+    for file in expand(&found.sources.policies)? {
+        let table = file.with_file_name("cases.txt");
         if table.is_file() && !tables.contains(&table) {
             tables.push(table);
         }
