@@ -128,7 +128,7 @@ fn a_decision_is_explained_to_people_and_scripts() {
         "allow policy_allow user:dana GET /docs/%61 at app".to_owned(),
         format!("  by {file}:2: p, role:viewer, app, /docs/*, GET|HEAD, allow"),
         "the path is read as /docs/a".to_owned(),
-        format!("role:viewer  by role:viewer ({file}:4)"),
+        format!("role:viewer  by {file}:4"),
         "1 of 1 row matches".to_owned(),
     ] {
         assert!(told.contains(&expected), "{expected}\n{told}");

@@ -10,7 +10,7 @@ use crate::access::{Decision, Rule};
 use crate::cli::Outcome;
 use crate::cli::out::{Paint, count, printable};
 use crate::policy::explain::near::Near;
-use crate::policy::explain::roles::{Held, Reach};
+use crate::policy::explain::roles::{Held, Link, Reach};
 use crate::policy::{Call, Explanation};
 
 /// Explains one decision.
@@ -206,7 +206,8 @@ fn way(held: &Held) -> String {
         None => format!("{} (credential)", link.to),
     });
     match held.by.as_slice() {
-        [only] if only.row.is_none() => "by the credential".to_owned(),
+        [Link { row: None, .. }] => "by the credential".to_owned(),
+        [Link { row: Some(row), .. }] => format!("by {}:{}", row.file, row.line),
         _ => format!("by {}", links.collect::<Vec<_>>().join(" > ")),
     }
 }
