@@ -174,16 +174,10 @@ impl Parts {
 
 /// The policy's files and what paths may look like.
 pub fn sources(settings: &Settings) -> Sources {
-    let tolerated = |kind| settings.services.iter().any(|service| service.route.tolerance.covers(kind));
     Sources {
         model: settings.policy.model.clone(),
         policies: settings.policy.files.clone(),
-        forms: PathForms {
-            encoded_slash: tolerated(Tolerance::ENCODED_SLASH),
-            encoded_percent: tolerated(Tolerance::ENCODED_PERCENT),
-            semicolon: tolerated(Tolerance::SEMICOLON),
-            ..PathForms::default()
-        },
+        forms: PathForms::granted(settings.services.iter().map(|service| service.route.tolerance)),
     }
 }
 

@@ -3,11 +3,13 @@
 //! | file | what is there |
 //! |---|---|
 //! | [`test`] | a table of expected answers, held against a policy |
+//! | [`explain`] | one decision, with all its reasons |
 //! | [`mod@fmt`] | policy files, laid out |
 //! | [`enforce`] | one decision, of a gate or of casbin itself |
 //! | `source` | where a policy is, and how it is loaded |
 
 pub mod enforce;
+pub mod explain;
 pub mod fmt;
 mod source;
 pub mod test;
@@ -18,6 +20,7 @@ A policy is named by the config of a gate, or, where a repository holds policies
 Examples:
   portcullis policy test --config gate/portcullis.toml
   portcullis policy test --model policies/model.conf --policy policies/policy.csv
+  portcullis policy explain app GET /docs/a --user user:alice --role role:viewer --config gate/portcullis.toml
   portcullis policy fmt --check policies/policy.csv
   portcullis policy enforce user:alice app GET /docs/a --role role:viewer --config gate/portcullis.toml
 
