@@ -14,6 +14,7 @@
 //! | [`asking`] | what one evaluation inside casbin sees and leaves behind, per thread |
 //! | [`probe`] | evaluations at load, so that errors surface there |
 //! | [`cases`] | a table of expected answers |
+//! | [`review`] | who may do what, what changes, what was hardly meant |
 //! | [`watch`] | when policy files may have changed |
 //! | [`error`] | why a policy was refused |
 //!
@@ -35,6 +36,7 @@ pub mod model;
 pub mod paths;
 pub mod patterns;
 pub mod probe;
+pub mod review;
 pub mod roles;
 pub mod rows;
 pub mod watch;
