@@ -10,6 +10,7 @@ use casbin::{CoreApi, Enforcer};
 
 use super::asking::{self, Tables};
 use super::expression::Expression;
+use super::index::{Hits, Index};
 use super::model::{ModelText, RequestName};
 use super::patterns::{Function, PatternError};
 use super::rows::Row;
@@ -98,9 +99,17 @@ pub struct Counts {
     pub links: usize,
 }
 
+/// What works out the answers.
+pub(super) enum Engine {
+    /// Our index, for a matcher that it can hold.
+    Index(Index),
+    /// casbin itself, which looks at every row.
+    Casbin(Box<Enforcer>),
+}
+
 /// A policy that loaded, was checked and probed. Immutable, and asked from any number of threads at once.
 pub struct Policy {
-    pub(super) enforcer: Enforcer,
+    pub(super) engine: Engine,
     pub(super) tables: Arc<Tables>,
     pub(super) model: ModelText,
     /// The matcher as a tree, if it is of that shape.
@@ -118,7 +127,17 @@ pub struct Policy {
 impl Policy {
     /// Whether `question` may go through. Total: errors and panics are [`Verdict::Failed`].
     pub fn decide(&self, question: &Question<'_>) -> Verdict {
-        let evaluate = || self.enforcer.enforce(self.values(question));
+        match &self.engine {
+            Engine::Index(index) => {
+                let (allowed, hits) = index.ask(&self.rows, question);
+                self.verdict(allowed, hits)
+            }
+            Engine::Casbin(enforcer) => self.enforce(enforcer, question),
+        }
+    }
+
+    fn enforce(&self, enforcer: &Enforcer, question: &Question<'_>) -> Verdict {
+        let evaluate = || enforcer.enforce(self.values(question));
         let (answer, trace) = asking::ask(&self.tables, question, evaluate);
         if let Some(fault) = trace.fault {
             return Verdict::Failed(fault);
@@ -126,9 +145,23 @@ impl Policy {
         match answer {
             None => Verdict::Failed(EvaluationError::Panicked),
             Some(Err(error)) => Verdict::Failed(EvaluationError::Casbin(Box::new(error))),
-            Some(Ok(true)) => Verdict::Allow { rule: self.rule(trace.allowed_by) },
-            Some(Ok(false)) => Verdict::Deny { rule: self.rule(trace.denied_by) },
+            Some(Ok(allowed)) => {
+                self.verdict(allowed, Hits { allow: trace.allowed_by, deny: trace.denied_by })
+            }
         }
+    }
+
+    fn verdict(&self, allowed: bool, hits: Hits) -> Verdict {
+        if allowed {
+            Verdict::Allow { rule: self.rule(hits.allow) }
+        } else {
+            Verdict::Deny { rule: self.rule(hits.deny) }
+        }
+    }
+
+    /// Whether an index was compiled for it. Without one, casbin evaluates every row for every request.
+    pub fn is_compiled(&self) -> bool {
+        matches!(self.engine, Engine::Index(_))
     }
 
     /// The policy's name: SHA-256 over model and policy files as loaded.

@@ -2,6 +2,7 @@
 //! patterns. Such a matcher has an answer for every request: nothing in it can fail.
 
 use super::Policy;
+use super::asking::Tables;
 use super::decide::{EvaluationError, Question};
 use super::error::Problem;
 use super::matcher::{Token, tokens};
@@ -228,30 +229,51 @@ impl Policy {
         }
     }
 
-    /// Whether `test` holds for `row` and `question`. Tests of a policy's own expression have an answer for every
-    /// request.
+    /// Whether `test` holds for `row` and `question`.
     ///
     /// # Errors
-    /// A pattern that is not one of this policy's, and does not compile.
+    /// A pattern that is not one of this policy's and does not compile, or a value that it cannot be matched with.
     pub fn holds(&self, test: &Test, row: &Row, question: &Question<'_>) -> Result<bool, EvaluationError> {
-        let of = |term: &Term| term.with(row, question, str::to_owned);
+        self.tables.holds(test, row, question)
+    }
+}
+
+impl Tables {
+    /// As [`Policy::holds`].
+    pub(super) fn holds(
+        &self,
+        test: &Test,
+        row: &Row,
+        question: &Question<'_>,
+    ) -> Result<bool, EvaluationError> {
+        let both = |left: &Term, right: &Term, with: &mut dyn FnMut(&str, &str)| {
+            left.with(row, question, |left| right.with(row, question, |right| with(left, right)));
+        };
+        let mut answer = Ok(false);
         match test {
-            Test::Equal(left, right) => Ok(of(left) == of(right)),
+            Test::Equal(left, right) => both(left, right, &mut |left, right| answer = Ok(left == right)),
             Test::Linked { definition, from, to, domain } => {
-                let domain = domain.as_ref().map(of);
-                let overlay = Overlay::of(*definition, domain.as_deref(), question);
-                let graph = self.tables.roles.get(*definition);
-                let domain = domain.as_deref().unwrap_or_default();
-                Ok(graph.is_some_and(|graph| graph.reaches(&of(from), &of(to), domain, overlay)))
+                let Some(graph) = self.roles.get(*definition) else { return answer };
+                let reaches = |from: &str, to: &str, domain: Option<&str>| {
+                    let overlay = Overlay::of(*definition, domain, question);
+                    graph.reaches(from, to, domain.unwrap_or_default(), overlay)
+                };
+                both(from, to, &mut |from, to| {
+                    answer = Ok(match domain {
+                        None => reaches(from, to, None),
+                        Some(domain) => domain.with(row, question, |domain| reaches(from, to, Some(domain))),
+                    });
+                });
             }
-            Test::Matches { function, value, pattern } => {
-                match self.tables.patterns.call(*function, &of(value), &of(pattern), "") {
+            Test::Matches { function, value, pattern } => both(value, pattern, &mut |value, pattern| {
+                answer = match self.patterns.call(*function, value, pattern, "") {
                     Ok(Answer::Matches(matches)) => Ok(matches),
                     Ok(Answer::Part(part)) => Ok(!part.is_empty()),
                     Err(source) => Err(EvaluationError::Pattern { function: *function, source }),
-                }
-            }
+                };
+            }),
         }
+        answer
     }
 }
 

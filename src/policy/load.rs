@@ -10,9 +10,10 @@ use std::task::{Context, Poll, Waker};
 use casbin::{CoreApi, DefaultModel, Enforcer, Model, NullAdapter};
 
 use super::asking::{Tables, equip};
-use super::decide::{Counts, Policy};
+use super::decide::{Counts, Engine, Policy};
 use super::error::{Fault, Faults, LoadError, Problem};
 use super::expression::Expression;
+use super::index::Index;
 use super::matcher::{Matcher, Operand, Use, evaluable};
 use super::model::{ModelText, RequestName};
 use super::paths::{Comparison, PathForms, matchable};
@@ -79,9 +80,18 @@ impl Policy {
         check_columns(&read, &matcher, &rules, forms, &mut patterns)?;
 
         let tables = Arc::new(Tables { patterns, roles: role_graphs(&read, &links) });
+        let expression = Expression::read(&read).map_err(in_matcher)?;
+        let index = match &expression {
+            Some(expression) if !rules.is_empty() => Index::compile(&read, expression, &rules, &tables),
+            _ => None,
+        };
+        let engine = match index {
+            Some(index) => Engine::Index(index),
+            None => Engine::Casbin(Box::new(assemble(&read, &rules).map_err(in_matcher)?)),
+        };
         let policy = Self {
-            enforcer: assemble(&read, &rules).map_err(in_matcher)?,
-            expression: Expression::read(&read).map_err(in_matcher)?,
+            engine,
+            expression,
             counts: Counts { rules: rules.len(), links: tables.roles.iter().map(RoleGraph::links).sum() },
             rules: rules.iter().map(|row| Arc::new(row.rule())).collect(),
             tables,
@@ -97,7 +107,11 @@ impl Policy {
 }
 
 impl Text {
-    fn read(path: &Path) -> Result<Self, LoadError> {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is not UTF-8.
+    pub fn read(path: &Path) -> Result<Self, LoadError> {
         let name = path.display().to_string();
         let fault = |line, problem| Fault { file: name.clone(), line, problem };
         let bytes = std::fs::read(path).map_err(|error| fault(None, Problem::Unreadable(error)))?;
@@ -289,6 +303,23 @@ fn role_graphs(read: &ModelText, links: &[Row]) -> Vec<RoleGraph> {
     graphs
 }
 
+#[cfg(test)]
+impl Policy {
+    /// The same policy, evaluated by casbin.
+    pub(super) fn uncompiled(&self) -> Self {
+        Self {
+            engine: Engine::Casbin(Box::new(assemble(&self.model, &self.rows).unwrap())),
+            tables: Arc::clone(&self.tables),
+            model: self.model.clone(),
+            expression: self.expression.clone(),
+            rows: self.rows.clone(),
+            rules: self.rules.clone(),
+            links: self.links.clone(),
+            ..*self
+        }
+    }
+}
+
 /// An enforcer over these rows, in this order.
 fn assemble(read: &ModelText, rules: &[Row]) -> Result<Enforcer, Problem> {
     let mut model = casbin_model(read, &read.matcher);
@@ -304,7 +335,7 @@ pub(super) fn casbin_model(read: &ModelText, matcher: &str) -> DefaultModel {
     let mut model = DefaultModel::default();
     model.add_def("r", "r", &request.join(", "));
     model.add_def("p", "p", &read.columns.join(", "));
-    model.add_def("e", "e", &read.effect);
+    model.add_def("e", "e", read.effect.as_str());
     model.add_def("m", "m", matcher);
     model
 }

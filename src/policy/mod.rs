@@ -8,12 +8,15 @@
 //! | [`rows`] | policy rows, read strictly |
 //! | [`matcher`] | what a matcher does with its names, as far as its tokens show |
 //! | [`expression`] | a matcher as a tree, where it is of the plain shape that most have |
+//! | [`index`] | such a matcher and its rows compiled, so that a decision costs what matches |
 //! | [`patterns`] | keyMatch and its kin: compiled once, bounded, without panics |
 //! | [`paths`] | patterns that no canonical path can match |
 //! | [`roles`] | role graphs, and a request's own roles laid over them |
 //! | [`asking`] | what one evaluation inside casbin sees and leaves behind, per thread |
 //! | [`probe`] | evaluations at load, so that errors surface there |
 //! | [`cases`] | a table of expected answers |
+//! | [`format`](mod@format) | the canonical layout of policy files |
+//! | [`raw`] | casbin-rs as it is, for comparing |
 //! | [`review`] | who may do what, what changes, what was hardly meant |
 //! | [`watch`] | when policy files may have changed |
 //! | [`error`] | why a policy was refused |
@@ -30,12 +33,15 @@ pub mod cases;
 pub mod decide;
 pub mod error;
 pub mod expression;
+pub mod format;
+pub mod index;
 pub mod load;
 pub mod matcher;
 pub mod model;
 pub mod paths;
 pub mod patterns;
 pub mod probe;
+pub mod raw;
 pub mod review;
 pub mod roles;
 pub mod rows;
