@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::METHODS;
 use super::members::{Members, Principal};
-use super::shape::{Effect, Shape};
+use super::shape::{Ruling, Shape};
 use super::witness::{Services, Witnesses, fresh_word};
 use crate::access::Rule;
 use crate::policy::rows::Row;
@@ -54,7 +54,7 @@ pub struct Right {
     /// The methods with this answer from this row.
     pub methods: Vec<&'static str>,
     /// The answer.
-    pub effect: Effect,
+    pub ruling: Ruling,
     /// The row that decided.
     pub rule: Option<Arc<Rule>>,
     /// The path that was asked about.
@@ -85,7 +85,7 @@ pub fn ask(
     from: &From,
     (user, roles): (&str, &[String]),
     call: &Call,
-) -> (Effect, Option<Arc<Rule>>) {
+) -> (Ruling, Option<Arc<Rule>>) {
     let question = Question {
         user,
         roles,
@@ -96,9 +96,9 @@ pub fn ask(
         ip: from.ip,
     };
     match policy.decide(&question) {
-        Verdict::Allow { rule } => (Effect::Allow, rule),
-        Verdict::Deny { rule } => (Effect::Deny, rule),
-        Verdict::Failed(_) => (Effect::Deny, None),
+        Verdict::Allow { rule } => (Ruling::Allow, rule),
+        Verdict::Deny { rule } => (Ruling::Deny, rule),
+        Verdict::Failed(_) => (Ruling::Deny, None),
     }
 }
 
@@ -112,7 +112,7 @@ pub fn who_can(policy: &Policy, from: &From, call: &Call) -> Vec<Grant> {
     let mut grants = Vec::new();
     for principal in members.principals() {
         let (user, roles) = members.caller(&principal);
-        let (Effect::Allow, rule) = ask(policy, from, (&user, &roles), call) else { continue };
+        let (Ruling::Allow, rule) = ask(policy, from, (&user, &roles), call) else { continue };
         let path = rule
             .as_ref()
             .and_then(|rule| rows.get(&(rule.file.as_str(), rule.line)))
@@ -147,11 +147,11 @@ pub fn what_can(policy: &Policy, from: &From, user: &str, roles: &[String]) -> R
         let asked = services.of_field(service);
         for method in shape.methods(policy, row) {
             let call = Call { service: asked.clone(), path: example.clone(), method: method.to_owned() };
-            let (effect, decided) = ask(policy, from, (user, roles), &call);
+            let (ruling, decided) = ask(policy, from, (user, roles), &call);
             rights.asked += 1;
             // What is denied by no row is denied to everybody, unless a row was meant to allow it.
-            if effect == Effect::Allow || decided.is_some() {
-                rights.add((service, pattern), method, (effect, decided), &example);
+            if ruling == Ruling::Allow || decided.is_some() {
+                rights.add((service, pattern), method, (ruling, decided), &example);
             }
         }
     }
@@ -164,11 +164,11 @@ impl Rights {
         &mut self,
         (service, pattern): (&str, &str),
         method: &'static str,
-        (effect, rule): (Effect, Option<Arc<Rule>>),
+        (ruling, rule): (Ruling, Option<Arc<Rule>>),
         example: &str,
     ) {
         let same = |right: &&mut Right| {
-            right.service == service && right.pattern == pattern && right.effect == effect && right.rule == rule
+            right.service == service && right.pattern == pattern && right.ruling == ruling && right.rule == rule
         };
         match self.rights.iter_mut().rev().find(same) {
             Some(right) if right.methods.contains(&method) => {}
@@ -177,7 +177,7 @@ impl Rights {
                 service: service.to_owned(),
                 pattern: pattern.to_owned(),
                 methods: vec![method],
-                effect,
+                ruling,
                 rule,
                 example: example.to_owned(),
             }),
@@ -261,7 +261,7 @@ mod tests {
             let line = |right: &Right| right.rule.as_ref().map_or(0, |rule| rule.line);
             rights
                 .iter()
-                .map(|right| format!("{:?} {} {} {}", right.effect, right.methods(), right.pattern, line(right)))
+                .map(|right| format!("{:?} {} {} {}", right.ruling, right.methods(), right.pattern, line(right)))
                 .collect()
         };
         assert_eq!(told("user:dana", &[]), ["Allow GET /docs/* 2"]);

@@ -1,1 +1,469 @@
-//! .
+//! What two policies answer differently.
+//!
+//! Rows are not compared: both policies are asked. What to ask comes from the rows, though. A caller's answers can
+//! differ only at calls that match a row which is for that caller in one policy and not in the other, or whose place
+//! among the rows differs where places count. So for each caller these rows are looked for, and paths made of their
+//! patterns: of each by itself, and of where it meets each other row for the same caller.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::access::{Call, From, ask, methods};
+use super::language::{Plain, covers};
+use super::members::{Members, Principal};
+use super::shape::{Ruling, Shape};
+use super::witness::{Services, Witnesses, fresh_word};
+use super::{METHODS, cover};
+use crate::access::Rule;
+use crate::policy::Policy;
+use crate::policy::model::Effect;
+use crate::policy::rows::Row;
+
+/// How many questions are asked of each policy before it is left at that.
+pub const MOST_QUESTIONS: u64 = 5_000_000;
+
+/// How many pairs of patterns are laid over each other.
+const MOST_PAIRS: u64 = 3_000_000;
+
+/// What differs, and how far was looked.
+#[derive(Clone, Debug, Default)]
+pub struct Difference {
+    /// What differs, by what and to whom.
+    pub changes: Vec<Change>,
+    /// How many callers were looked at.
+    pub callers: usize,
+    /// How many questions each policy was asked.
+    pub asked: u64,
+    /// Whether a bound left some unasked: [`MOST_QUESTIONS`], or one on patterns that overlap.
+    pub is_cut: bool,
+    /// Patterns that no example path could be made of.
+    pub without_example: BTreeSet<String>,
+}
+
+/// One thing that some may now do, or no longer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// To whom, in order.
+    pub principals: Vec<Principal>,
+    /// The new answer.
+    pub now: Ruling,
+    /// The service.
+    pub service: String,
+    /// The path pattern.
+    pub pattern: String,
+    /// The methods, in the order of [`METHODS`].
+    pub methods: Vec<&'static str>,
+    /// Narrower patterns at which nothing of this changes.
+    pub except: Vec<String>,
+    /// A path that was asked about.
+    pub example: String,
+    /// The row that decided before.
+    pub before_by: Option<Arc<Rule>>,
+    /// The row that decides now.
+    pub now_by: Option<Arc<Rule>>,
+}
+
+/// One policy and what is read off it.
+struct Side<'p> {
+    policy: &'p Policy,
+    shape: &'p Shape,
+    members: Members<'p>,
+    witnesses: Witnesses<'p>,
+    services: Services<'p>,
+    symbols: RefCell<HashMap<String, Option<Rc<Plain>>>>,
+}
+
+/// A place to ask about: a service, a pattern, and a path that it matches.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Spot {
+    service: String,
+    pattern: String,
+    path: String,
+}
+
+/// Compares what `old` and `new` answer.
+pub fn diff(old: &Policy, new: &Policy, from: &From) -> Difference {
+    let shapes = (Shape::of(old), Shape::of(new));
+    let texts = |policy: &Policy, shape: &Shape| -> Vec<String> {
+        policy.rows().iter().map(|row| Shape::text(shape.path.as_ref(), row).to_owned()).collect()
+    };
+    let all = [texts(old, &shapes.0), texts(new, &shapes.1)].concat();
+    let word = fresh_word(all.iter().map(String::as_str));
+    let sides = (Side::of(old, &shapes.0, &word), Side::of(new, &shapes.1, &word));
+    let mut comparison = Comparison { old: &sides.0, new: &sides.1, from, result: Difference::default(), pairs: 0 };
+    comparison.run();
+    comparison.result
+}
+
+impl<'p> Side<'p> {
+    fn of(policy: &'p Policy, shape: &'p Shape, word: &str) -> Self {
+        Self {
+            policy,
+            shape,
+            members: Members::of(policy, shape),
+            witnesses: Witnesses::of(policy, shape.path.as_ref(), word),
+            services: Services::of(policy, shape.service.as_ref()),
+            symbols: RefCell::default(),
+        }
+    }
+
+    /// A pattern taken apart, once.
+    fn symbols(&self, pattern: &str) -> Option<Rc<Plain>> {
+        let mut known = self.symbols.borrow_mut();
+        match known.get(pattern) {
+            Some(symbols) => symbols.clone(),
+            None => {
+                let symbols = self.witnesses.symbols(pattern).map(Rc::new);
+                known.insert(pattern.to_owned(), symbols.clone());
+                symbols
+            }
+        }
+    }
+
+    fn row(&self, at: usize) -> Option<&'p Row> {
+        self.policy.rows().get(at)
+    }
+
+    fn pattern(&self, row: &'p Row) -> &'p str {
+        Shape::text(self.shape.path.as_ref(), row)
+    }
+
+    fn service(&self, row: &Row) -> String {
+        self.services.of_field(Shape::text(self.shape.service.as_ref(), row))
+    }
+}
+
+struct Comparison<'a, 'p> {
+    old: &'a Side<'p>,
+    new: &'a Side<'p>,
+    from: &'a From,
+    result: Difference,
+    pairs: u64,
+}
+
+/// What two callers must have in common to have the same answers: the positions of the rows for them in both policies.
+type Likeness = (Vec<usize>, Vec<usize>);
+
+/// What changes alike may be told together: all of a [`Change`] but to whom.
+type Alike = (Ruling, String, String, Vec<&'static str>, Vec<String>);
+
+impl<'p> Comparison<'_, 'p> {
+    fn run(&mut self) {
+        let is_same_matcher = self.old.policy.model().matcher == self.new.policy.model().matcher
+            && self.old.policy.model().effect == self.new.policy.model().effect
+            && self.old.policy.model().columns == self.new.policy.model().columns;
+        let in_domains = [self.old, self.new]
+            .iter()
+            .any(|side| side.policy.model().roles.iter().any(|roles| roles.in_domains));
+        let mut principals = self.old.members.principals();
+        principals.extend(self.new.members.principals());
+        self.result.callers = principals.len();
+        let mut groups: BTreeMap<(Likeness, Option<Principal>), Vec<Principal>> = BTreeMap::new();
+        for principal in principals {
+            let rows = |side: &Side<'_>| {
+                let (user, roles) = side.members.caller(&principal);
+                side.members.rows(&user, &roles)
+            };
+            // Roles at single services, or matchers that names are given to otherwise, make callers unlike each other.
+            let alone = (in_domains || !self.is_by_name()).then(|| principal.clone());
+            groups.entry(((rows(self.old), rows(self.new)), alone)).or_default().push(principal);
+        }
+        let mut told: BTreeMap<Alike, Change> = BTreeMap::new();
+        for (((old, new), _), principals) in groups {
+            let spots = self.spots(&old, &new, is_same_matcher, in_domains);
+            let Some(first) = principals.first() else { continue };
+            for change in self.changes(first, &spots) {
+                let alike = (
+                    change.now,
+                    change.service.clone(),
+                    change.pattern.clone(),
+                    change.methods.clone(),
+                    change.except.clone(),
+                );
+                let known = told.entry(alike).or_insert(change);
+                known.principals.extend(principals.iter().cloned());
+            }
+            if self.result.is_cut {
+                break;
+            }
+        }
+        self.result.changes = told.into_values().collect();
+        for change in &mut self.result.changes {
+            change.principals.sort();
+            change.principals.dedup();
+        }
+        self.result.changes.sort_by(|a, b| {
+            (&a.service, &a.pattern, a.now, &a.principals).cmp(&(&b.service, &b.pattern, b.now, &b.principals))
+        });
+    }
+
+    /// Whether both matchers tell callers apart by the rows that are for them, and by nothing else.
+    fn is_by_name(&self) -> bool {
+        [self.old, self.new].iter().all(|side| {
+            let who = side.shape.who.as_ref();
+            side.policy.expression().zip(who).is_some_and(|(expression, who)| {
+                cover::requires(expression, who.index)
+            })
+        })
+    }
+
+    /// The places where answers for a caller with these rows can differ.
+    fn spots(&mut self, old: &[usize], new: &[usize], is_same: bool, in_domains: bool) -> BTreeSet<Spot> {
+        let old_rows: Vec<&'p Row> = old.iter().filter_map(|at| self.old.row(*at)).collect();
+        let new_rows: Vec<&'p Row> = new.iter().filter_map(|at| self.new.row(*at)).collect();
+        let ordered = self.new.policy.model().effect == Effect::Priority
+            && old_rows.iter().map(|row| &row.fields).ne(new_rows.iter().map(|row| &row.fields));
+        let links = |side: &Side<'_>| -> Vec<Vec<String>> {
+            side.policy.links().iter().map(|link| link.fields.clone()).collect()
+        };
+        // With domains, the same rows may be for a caller at other services than before.
+        let all = !is_same || ordered || (in_domains && links(self.old) != links(self.new));
+        let known = |rows: &[&'p Row]| -> HashSet<&'p [String]> {
+            rows.iter().map(|row| row.fields.as_slice()).collect()
+        };
+        let (in_old, in_new) = (known(&old_rows), known(&new_rows));
+        let mut spots = BTreeSet::new();
+        for (side, rows, others) in [(self.old, &old_rows, &in_new), (self.new, &new_rows, &in_old)] {
+            for row in rows.iter().filter(|row| all || !others.contains(row.fields.as_slice())) {
+                self.around(side, row, (&old_rows, &new_rows), &mut spots);
+            }
+        }
+        spots
+    }
+
+    /// Adds what a row matches by itself, and where it meets others.
+    fn around(
+        &mut self,
+        side: &Side<'p>,
+        row: &'p Row,
+        (old_rows, new_rows): (&[&'p Row], &[&'p Row]),
+        spots: &mut BTreeSet<Spot>,
+    ) {
+        let (service, pattern) = (side.service(row), side.pattern(row));
+        let paths = side.witnesses.of_field(pattern);
+        if paths.is_empty() {
+            self.result.without_example.insert(pattern.to_owned());
+        }
+        let mut services = BTreeSet::from([service]);
+        // A row for several services is asked about at each that has a name.
+        if let Some(column) = &side.shape.service {
+            let named = self.old.services.named().chain(self.new.services.named());
+            let field = column.field(row);
+            services.extend(
+                named
+                    .filter(|name| column.is_free(field) || column.matches(side.policy, field, name))
+                    .map(str::to_owned),
+            );
+        }
+        for service in services {
+            let spot = |pattern: &str, path: String| Spot {
+                service: service.clone(),
+                pattern: pattern.to_owned(),
+                path,
+            };
+            spots.extend(paths.iter().map(|path| spot(pattern, path.clone())));
+            let others = old_rows.iter().map(|other| self.old.pattern(other));
+            let others: HashSet<&str> =
+                others.chain(new_rows.iter().map(|other| self.new.pattern(other))).collect();
+            for other in others.into_iter().filter(|other| *other != pattern) {
+                self.pairs += 1;
+                if self.pairs > MOST_PAIRS {
+                    self.result.is_cut = true;
+                    return;
+                }
+                let paths = side.witnesses.of_both(pattern, other);
+                let label = narrower(side, pattern, other);
+                spots.extend(paths.into_iter().map(|path| spot(&label, path)));
+            }
+        }
+    }
+
+    /// What changes for `principal` at these places.
+    fn changes(&mut self, principal: &Principal, spots: &BTreeSet<Spot>) -> Vec<Change> {
+        let mut answers: Vec<(&Spot, &'static str, Option<Seen>)> = Vec::new();
+        for spot in spots {
+            for method in METHODS {
+                if self.result.asked >= MOST_QUESTIONS {
+                    self.result.is_cut = true;
+                    break;
+                }
+                self.result.asked += 1;
+                answers.push((spot, method, self.compare(principal, spot, method)));
+            }
+        }
+        // By pattern and ruling: methods that change at some path of it, with what was seen at the first.
+        let mut changed: BTreeMap<(&str, &str, Ruling), (Vec<&'static str>, &Spot, Seen)> = BTreeMap::new();
+        for (spot, method, seen) in &answers {
+            let Some(seen) = seen else { continue };
+            let key = (spot.service.as_str(), spot.pattern.as_str(), seen.now);
+            let entry = changed.entry(key).or_insert_with(|| (Vec::new(), spot, seen.clone()));
+            if !entry.0.contains(method) {
+                entry.0.push(method);
+            }
+        }
+        let differs: HashSet<(&str, &str, &str)> = answers
+            .iter()
+            .filter(|(.., seen)| seen.is_some())
+            .map(|(spot, method, _)| (spot.service.as_str(), spot.pattern.as_str(), *method))
+            .collect();
+        let unchanged = |service: &str, pattern: &str, methods: &[&str]| {
+            !methods.iter().any(|method| differs.contains(&(service, pattern, method)))
+        };
+        let mut changes = Vec::new();
+        for ((service, pattern, now), (methods, spot, seen)) in &changed {
+            let wider = changed.iter().any(|((at, wide, ruling), (by, ..))| {
+                at == service && ruling == now && by == methods && wide != pattern && self.covers(wide, pattern)
+            });
+            if wider {
+                continue;
+            }
+            let inside: BTreeSet<&str> = spots
+                .iter()
+                .filter(|other| other.service == *service && other.pattern != *pattern)
+                .map(|other| other.pattern.as_str())
+                .filter(|other| unchanged(service, other, methods) && self.covers(pattern, other))
+                .collect();
+            changes.push(Change {
+                principals: Vec::new(),
+                now: *now,
+                service: (*service).to_owned(),
+                pattern: (*pattern).to_owned(),
+                methods: METHODS.into_iter().filter(|method| methods.contains(method)).collect(),
+                except: inside.into_iter().map(str::to_owned).collect(),
+                example: spot.path.clone(),
+                before_by: seen.before_by.clone(),
+                now_by: seen.now_by.clone(),
+            });
+        }
+        changes
+    }
+
+    /// Whether one pattern covers the other by the function of either policy.
+    fn covers(&self, wide: &str, narrow: &str) -> bool {
+        [self.old, self.new].iter().any(|side| {
+            let symbols = (side.symbols(wide), side.symbols(narrow));
+            matches!(symbols, (Some(wide), Some(narrow)) if covers(&wide, &narrow))
+        })
+    }
+
+    fn compare(&self, principal: &Principal, spot: &Spot, method: &str) -> Option<Seen> {
+        let call =
+            Call { service: spot.service.clone(), path: spot.path.clone(), method: method.to_owned() };
+        let answer = |side: &Side<'_>| {
+            let (user, roles) = side.members.caller(principal);
+            ask(side.policy, self.from, (&user, &roles), &call)
+        };
+        let ((before, before_by), (now, now_by)) = (answer(self.old), answer(self.new));
+        (before != now).then_some(Seen { now, before_by, now_by })
+    }
+}
+
+/// A difference in one answer.
+#[derive(Clone, Debug)]
+struct Seen {
+    now: Ruling,
+    before_by: Option<Arc<Rule>>,
+    now_by: Option<Arc<Rule>>,
+}
+
+impl Change {
+    /// Its methods in one word.
+    pub fn methods(&self) -> String {
+        methods(&self.methods)
+    }
+}
+
+/// What to call the paths that two patterns share: the narrower one, or both.
+fn narrower(side: &Side<'_>, a: &str, b: &str) -> String {
+    match (side.symbols(a), side.symbols(b)) {
+        (Some(wide), Some(narrow)) if covers(&wide, &narrow) => b.to_owned(),
+        (Some(narrow), Some(wide)) if covers(&wide, &narrow) => a.to_owned(),
+        _ => format!("{a} and {b}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::review::testing::{FIRST, paths_by, policy, weighing};
+
+    fn told(old: &Policy, new: &Policy) -> Vec<String> {
+        diff(old, new, &From::default()).changes.iter().map(line).collect()
+    }
+
+    fn line(change: &Change) -> String {
+        let who: Vec<String> = change.principals.iter().map(ToString::to_string).collect();
+        let sign = if change.now == Ruling::Allow { '+' } else { '-' };
+        let except =
+            if change.except.is_empty() { String::new() } else { format!(" except {}", change.except.join(", ")) };
+        format!("{sign} {} {} {}{except}", who.join(","), change.methods(), change.pattern)
+    }
+
+    const BASE: &str = "p, role:viewer, app, /docs/*, GET|HEAD, allow\np, role:editor, app, /docs/*, PUT, allow\n\
+        g, role:editor, role:viewer\ng, user:bob, role:editor\n";
+
+    fn changed(rows: &str) -> Vec<String> {
+        told(&policy(BASE), &policy(rows))
+    }
+
+    #[test]
+    fn text_that_changes_without_effect_is_no_change() {
+        assert_eq!(changed(BASE), [""; 0]);
+        let other = BASE.replace("GET|HEAD", "^(HEAD|GET)$").replace("p, role:editor", "# why\np, role:editor");
+        assert_eq!(changed(&other), [""; 0]);
+        let split = BASE.replace(
+            "p, role:viewer, app, /docs/*, GET|HEAD, allow",
+            "p, role:viewer, app, /docs/*, GET, allow\np, role:viewer, app, /docs/*, HEAD, allow",
+        );
+        assert_eq!(changed(&split), [""; 0]);
+        let needless = format!("{BASE}p, role:editor, app, /docs/:x, GET, allow\n");
+        assert_eq!(changed(&needless), [""; 0]);
+    }
+
+    #[test]
+    fn a_right_that_comes_or_goes_is_told_for_all_whom_it_reaches() {
+        let more = format!("{BASE}p, role:editor, app, /docs/*, DELETE, allow\n");
+        assert_eq!(changed(&more), ["+ user:bob,role:editor DELETE /docs/*"]);
+        assert_eq!(told(&policy(&more), &policy(BASE)), ["- user:bob,role:editor DELETE /docs/*"]);
+        let unlinked = BASE.replace("g, user:bob, role:editor\n", "");
+        assert_eq!(changed(&unlinked), ["- user:bob GET|HEAD|PUT /docs/*"]);
+    }
+
+    #[test]
+    fn a_deny_is_told_where_it_takes_something() {
+        let denied = format!("{BASE}p, role:viewer, app, /docs/secret/*, .*, deny\n");
+        assert_eq!(
+            changed(&denied),
+            ["- user:bob,role:editor GET|HEAD|PUT /docs/secret/*", "- role:viewer GET|HEAD /docs/secret/*"]
+        );
+        let all = format!("{BASE}p, role:viewer, app, /*, .*, deny\n");
+        assert_eq!(
+            changed(&all),
+            ["- user:bob,role:editor GET|HEAD|PUT /docs/*", "- role:viewer GET|HEAD /docs/*"]
+        );
+    }
+
+    #[test]
+    fn what_another_row_still_allows_is_excepted() {
+        let wide = "p, role:a, app, /*, GET, allow\np, role:a, app, /docs/*, GET, allow\n";
+        let narrow = "p, role:a, app, /docs/*, GET, allow\n";
+        assert_eq!(told(&policy(wide), &policy(narrow)), ["- role:a GET /* except /docs/*"]);
+    }
+
+    #[test]
+    fn the_meaning_of_a_pattern_may_change_with_the_model() {
+        let rows = "p, role:a, app, /docs/*/x, GET, allow\n";
+        let told = told(&paths_by("keyMatch2", rows), &paths_by("keyMatch", rows));
+        assert!(!told.is_empty() && told.iter().all(|line| line.starts_with("+ role:a GET ")), "{told:?}");
+    }
+
+    #[test]
+    fn under_priority_the_order_of_rows_counts() {
+        let (allow, deny) = ("p, role:a, app, /a/*, GET, allow\n", "p, role:a, app, /a/b, GET, deny\n");
+        let first = weighing(FIRST, &format!("{deny}{allow}"));
+        let second = weighing(FIRST, &format!("{allow}{deny}"));
+        assert_eq!(told(&first, &second), ["+ role:a GET /a/b"]);
+    }
+}

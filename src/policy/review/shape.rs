@@ -51,25 +51,22 @@ pub enum How {
 }
 
 /// Whether a row allows or denies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Effect {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Ruling {
     /// It allows.
     Allow,
     /// It denies.
     Deny,
 }
 
-/// How a model weighs its rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weighing {
-    /// Some row allows; denials count for nothing.
-    AllowOnly,
-    /// Some row allows and none denies.
-    DenyOverrides,
-    /// None denies.
-    DenyOnly,
-    /// The first row that matches.
-    First,
+impl Ruling {
+    /// `allow` or `deny`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
 }
 
 impl Shape {
@@ -91,10 +88,10 @@ impl Shape {
     }
 
     /// Whether `row` allows or denies; rows of a model without an effect column allow.
-    pub fn effect(&self, row: &Row) -> Effect {
+    pub fn ruling(&self, row: &Row) -> Ruling {
         match self.effect.and_then(|column| row.fields.get(column)).map(String::as_str) {
-            Some("deny") => Effect::Deny,
-            _ => Effect::Allow,
+            Some("deny") => Ruling::Deny,
+            _ => Ruling::Allow,
         }
     }
 
@@ -112,21 +109,6 @@ impl Shape {
     /// What stands in `column` of `row`; `*` where there is no such column.
     pub fn text<'r>(column: Option<&Column>, row: &'r Row) -> &'r str {
         column.map_or("*", |column| column.field(row))
-    }
-}
-
-impl Weighing {
-    /// How `model` weighs its rows.
-    pub fn of(model: &ModelText) -> Self {
-        if model.allows_by_default() {
-            Self::DenyOnly
-        } else if model.effect.starts_with("priority") {
-            Self::First
-        } else if model.effect.contains("deny") {
-            Self::DenyOverrides
-        } else {
-            Self::AllowOnly
-        }
     }
 }
 
