@@ -458,11 +458,9 @@ pub fn regex_source(function: Function, pattern: &str) -> Option<String> {
             let glob = GlobBuilder::new(pattern).literal_separator(true).build().ok()?;
             Some(glob.regex().to_owned())
         }
-        Function::KeyMatch
-        | Function::KeyGet
-        | Function::KeyGet2
-        | Function::KeyGet3
-        | Function::IpMatch => None,
+        Function::KeyMatch | Function::KeyGet | Function::KeyGet2 | Function::KeyGet3 | Function::IpMatch => {
+            None
+        }
     }
 }
 

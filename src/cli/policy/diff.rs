@@ -85,7 +85,11 @@ fn in_directory(directory: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
     match (with("conf").as_slice(), with("csv")) {
         ([model], policies) if !policies.is_empty() => Ok((model.clone(), policies)),
         ([_], _) => bail!("{} has no policy file (*.csv)", directory.display()),
-        (models, _) => bail!("{} has {}; it must have one (*.conf)", directory.display(), count(models.len() as u64, "model")),
+        (models, _) => bail!(
+            "{} has {}; it must have one (*.conf)",
+            directory.display(),
+            count(models.len() as u64, "model")
+        ),
     }
 }
 
@@ -129,14 +133,21 @@ fn line(change: &Change) -> String {
     };
     let names: Vec<String> = change.principals.iter().map(ToString::to_string).collect();
     let who = match names.get(..SHOWN) {
-        Some(first) if names.len() > SHOWN => format!("{} and {} more", first.join(", "), names.len() - SHOWN),
+        Some(first) if names.len() > SHOWN => {
+            format!("{} and {} more", first.join(", "), names.len() - SHOWN)
+        }
         _ => names.join(", "),
     };
     let except = match change.except.as_slice() {
         [] => String::new(),
         except => format!(", but for {}", except.join(", ")),
     };
-    printable(&format!("{sign} {who} {may} {} {} {}{except}", change.methods(), change.service, change.pattern))
+    printable(&format!(
+        "{sign} {who} {may} {} {} {}{except}",
+        change.methods(),
+        change.service,
+        change.pattern
+    ))
 }
 
 fn tell_json(difference: &Difference) -> Result<()> {

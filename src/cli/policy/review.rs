@@ -25,9 +25,10 @@ impl Origin {
 
 /// `file:line: row`, or what stands for no row.
 pub(super) fn by(rule: Option<&Rule>) -> String {
-    rule.map_or_else(|| "no row".to_owned(), |rule| {
-        printable(&format!("{}:{}: {}", rule.file, rule.line, rule.text))
-    })
+    rule.map_or_else(
+        || "no row".to_owned(),
+        |rule| printable(&format!("{}:{}: {}", rule.file, rule.line, rule.text)),
+    )
 }
 
 /// One line of CSV (RFC 4180 §2), without its end.

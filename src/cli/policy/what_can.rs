@@ -84,7 +84,8 @@ fn tell(args: &Args, rights: &Rights) -> Result<()> {
     let who = printable(&[&[args.principal.clone()][..], &args.roles].concat().join(" with "));
     let may = rights.rights.iter().filter(|right| right.ruling == Ruling::Allow).count();
     let asked = format!("({} asked)", count(rights.asked, "question"));
-    let may = if may == 0 { "may do nothing".to_owned() } else { format!("has {}", count(may as u64, "right")) };
+    let may =
+        if may == 0 { "may do nothing".to_owned() } else { format!("has {}", count(may as u64, "right")) };
     writeln!(out, "{} {may} {}", paint.bold(&who), paint.dim(&asked))?;
     Ok(())
 }

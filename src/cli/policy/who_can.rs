@@ -41,8 +41,10 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Outcome> {
     let (found, policy) = args.source.load()?;
     let path = Reading::of(&args.path).and_then(|reading| reading.under(found.tolerance(&args.service)));
-    let path = path.map_err(|fault| anyhow!("a gate refuses {} whoever calls: {}", args.path, fault.as_str()))?;
-    let call = Call { service: args.service.clone(), path: path.as_str().to_owned(), method: args.method.clone() };
+    let path =
+        path.map_err(|fault| anyhow!("a gate refuses {} whoever calls: {}", args.path, fault.as_str()))?;
+    let call =
+        Call { service: args.service.clone(), path: path.as_str().to_owned(), method: args.method.clone() };
     let grants = who_can(&policy, &args.origin.from(), &call);
     if args.json {
         tell_json(&call, &grants)?;
@@ -63,9 +65,7 @@ fn tell(call: &Call, grants: &[Grant]) -> Result<()> {
     }
     let rows: Vec<[String; 3]> = grants
         .iter()
-        .map(|grant| {
-            [printable(&grant.principal.to_string()), way(grant), review::by(grant.rule.as_deref())]
-        })
+        .map(|grant| [printable(&grant.principal.to_string()), way(grant), review::by(grant.rule.as_deref())])
         .collect();
     for (at, line) in table(["WHO", "BY WAY OF", "ROW"], &rows).iter().enumerate() {
         writeln!(out, "{}", if at == 0 { paint.dim(line) } else { line.clone() })?;

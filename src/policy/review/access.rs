@@ -168,7 +168,10 @@ impl Rights {
         example: &str,
     ) {
         let same = |right: &&mut Right| {
-            right.service == service && right.pattern == pattern && right.ruling == ruling && right.rule == rule
+            right.service == service
+                && right.pattern == pattern
+                && right.ruling == ruling
+                && right.rule == rule
         };
         match self.rights.iter_mut().rev().find(same) {
             Some(right) if right.methods.contains(&method) => {}
@@ -244,9 +247,18 @@ mod tests {
     #[test]
     fn a_caller_that_no_row_names_is_asked_about_too() {
         let open = weighing(DENY_ONLY, "p, user:eve, app, /a, GET, deny\n");
-        assert_eq!(names(&who_can(&open, &From::default(), &call("GET", "/a"))), ["anonymous", "any other user"]);
+        assert_eq!(
+            names(&who_can(&open, &From::default(), &call("GET", "/a"))),
+            ["anonymous", "any other user"]
+        );
         let matcher = "(p.sub == \"*\" || r.sub == p.sub) && keyMatch(r.obj, p.obj)";
-        let all = policy_of("r = sub, obj", "p = sub, obj", super::super::testing::ALLOW_ONLY, matcher, "p, *, /a*\n");
+        let all = policy_of(
+            "r = sub, obj",
+            "p = sub, obj",
+            super::super::testing::ALLOW_ONLY,
+            matcher,
+            "p, *, /a*\n",
+        );
         let grants = who_can(&all, &From::default(), &call("GET", "/a"));
         assert_eq!(names(&grants), ["anonymous", "any other user"]);
         assert!(grants.iter().all(|grant| grant.path.is_empty() && grant.rule.is_some()));
@@ -261,7 +273,9 @@ mod tests {
             let line = |right: &Right| right.rule.as_ref().map_or(0, |rule| rule.line);
             rights
                 .iter()
-                .map(|right| format!("{:?} {} {} {}", right.ruling, right.methods(), right.pattern, line(right)))
+                .map(|right| {
+                    format!("{:?} {} {} {}", right.ruling, right.methods(), right.pattern, line(right))
+                })
                 .collect()
         };
         assert_eq!(told("user:dana", &[]), ["Allow GET /docs/* 2"]);

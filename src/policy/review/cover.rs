@@ -41,9 +41,9 @@ impl<'p> Cover<'p> {
             return false;
         }
         match column.request {
-            Some(RequestName::Act) => METHODS
-                .iter()
-                .all(|method| !column.matches(self.policy, b, method) || column.matches(self.policy, a, method)),
+            Some(RequestName::Act) => METHODS.iter().all(|method| {
+                !column.matches(self.policy, b, method) || column.matches(self.policy, a, method)
+            }),
             Some(RequestName::Sub) => column.hows.iter().any(|how| match how {
                 How::Linked(definition) => reaches(self.policy, *definition, b, a, self.domain(narrow)),
                 How::Equal | How::Pattern(_) | How::Literal(_) => false,

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::access::{Call, From, ask, methods};
-use super::language::{Plain, covers};
+use super::language::{Plain, covers, meet};
 use super::members::{Members, Principal};
 use super::shape::{Ruling, Shape};
 use super::witness::{Services, Witnesses, fresh_word};
@@ -25,7 +25,7 @@ use crate::policy::rows::Row;
 pub const MOST_QUESTIONS: u64 = 5_000_000;
 
 /// How many pairs of patterns are laid over each other.
-const MOST_PAIRS: u64 = 3_000_000;
+const MOST_PAIRS: u64 = 20_000_000;
 
 /// What differs, and how far was looked.
 #[derive(Clone, Debug, Default)]
@@ -92,7 +92,8 @@ pub fn diff(old: &Policy, new: &Policy, from: &From) -> Difference {
     let all = [texts(old, &shapes.0), texts(new, &shapes.1)].concat();
     let word = fresh_word(all.iter().map(String::as_str));
     let sides = (Side::of(old, &shapes.0, &word), Side::of(new, &shapes.1, &word));
-    let mut comparison = Comparison { old: &sides.0, new: &sides.1, from, result: Difference::default(), pairs: 0 };
+    let mut comparison =
+        Comparison { old: &sides.0, new: &sides.1, from, result: Difference::default(), pairs: 0 };
     comparison.run();
     comparison.result
 }
@@ -195,7 +196,12 @@ impl<'p> Comparison<'_, 'p> {
             change.principals.dedup();
         }
         self.result.changes.sort_by(|a, b| {
-            (&a.service, &a.pattern, a.now, &a.principals).cmp(&(&b.service, &b.pattern, b.now, &b.principals))
+            (&a.service, &a.pattern, a.now, &a.principals).cmp(&(
+                &b.service,
+                &b.pattern,
+                b.now,
+                &b.principals,
+            ))
         });
     }
 
@@ -203,9 +209,10 @@ impl<'p> Comparison<'_, 'p> {
     fn is_by_name(&self) -> bool {
         [self.old, self.new].iter().all(|side| {
             let who = side.shape.who.as_ref();
-            side.policy.expression().zip(who).is_some_and(|(expression, who)| {
-                cover::requires(expression, who.index)
-            })
+            side.policy
+                .expression()
+                .zip(who)
+                .is_some_and(|(expression, who)| cover::requires(expression, who.index))
         })
     }
 
@@ -264,17 +271,28 @@ impl<'p> Comparison<'_, 'p> {
                 path,
             };
             spots.extend(paths.iter().map(|path| spot(pattern, path.clone())));
-            let others = old_rows.iter().map(|other| self.old.pattern(other));
-            let others: HashSet<&str> =
-                others.chain(new_rows.iter().map(|other| self.new.pattern(other))).collect();
-            for other in others.into_iter().filter(|other| *other != pattern) {
+            let symbols = side.symbols(pattern);
+            let others = [(self.old, old_rows), (self.new, new_rows)]
+                .into_iter()
+                .flat_map(|(side, rows)| rows.iter().map(move |row| (side, *row)))
+                .filter(|(side, other)| {
+                    Shape::matches(side.policy, side.shape.service.as_ref(), other, &service)
+                })
+                .map(|(side, other)| side.pattern(other));
+            let others: HashSet<&str> = others.filter(|other| *other != pattern).collect();
+            for other in others {
                 self.pairs += 1;
                 if self.pairs > MOST_PAIRS {
                     self.result.is_cut = true;
                     return;
                 }
-                let paths = side.witnesses.of_both(pattern, other);
+                let both = (symbols.as_deref(), side.symbols(other));
+                // Most patterns meet nowhere, which is soon seen.
+                if matches!(&both, (Some(a), Some(b)) if meet(a, b).is_none()) {
+                    continue;
+                }
                 let label = narrower(side, pattern, other);
+                let paths = side.witnesses.of_both(pattern, other);
                 spots.extend(paths.into_iter().map(|path| spot(&label, path)));
             }
         }
@@ -314,7 +332,11 @@ impl<'p> Comparison<'_, 'p> {
         let mut changes = Vec::new();
         for ((service, pattern, now), (methods, spot, seen)) in &changed {
             let wider = changed.iter().any(|((at, wide, ruling), (by, ..))| {
-                at == service && ruling == now && by == methods && wide != pattern && self.covers(wide, pattern)
+                at == service
+                    && ruling == now
+                    && by == methods
+                    && wide != pattern
+                    && self.covers(wide, pattern)
             });
             if wider {
                 continue;
@@ -349,8 +371,7 @@ impl<'p> Comparison<'_, 'p> {
     }
 
     fn compare(&self, principal: &Principal, spot: &Spot, method: &str) -> Option<Seen> {
-        let call =
-            Call { service: spot.service.clone(), path: spot.path.clone(), method: method.to_owned() };
+        let call = Call { service: spot.service.clone(), path: spot.path.clone(), method: method.to_owned() };
         let answer = |side: &Side<'_>| {
             let (user, roles) = side.members.caller(principal);
             ask(side.policy, self.from, (&user, &roles), &call)
@@ -396,8 +417,11 @@ mod tests {
     fn line(change: &Change) -> String {
         let who: Vec<String> = change.principals.iter().map(ToString::to_string).collect();
         let sign = if change.now == Ruling::Allow { '+' } else { '-' };
-        let except =
-            if change.except.is_empty() { String::new() } else { format!(" except {}", change.except.join(", ")) };
+        let except = if change.except.is_empty() {
+            String::new()
+        } else {
+            format!(" except {}", change.except.join(", "))
+        };
         format!("{sign} {} {} {}{except}", who.join(","), change.methods(), change.pattern)
     }
 
@@ -411,7 +435,8 @@ mod tests {
     #[test]
     fn text_that_changes_without_effect_is_no_change() {
         assert_eq!(changed(BASE), [""; 0]);
-        let other = BASE.replace("GET|HEAD", "^(HEAD|GET)$").replace("p, role:editor", "# why\np, role:editor");
+        let other =
+            BASE.replace("GET|HEAD", "^(HEAD|GET)$").replace("p, role:editor", "# why\np, role:editor");
         assert_eq!(changed(&other), [""; 0]);
         let split = BASE.replace(
             "p, role:viewer, app, /docs/*, GET|HEAD, allow",

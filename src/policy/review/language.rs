@@ -215,7 +215,9 @@ mod tests {
         ] {
             assert_eq!(plain(&How::Pattern(function), text).is_some(), is_plain, "{function} {text}");
         }
-        assert!(is_everything(&pattern(F::RegexMatch, "^.*$")) && is_everything(&pattern(F::KeyMatch2, "/*")));
+        assert!(
+            is_everything(&pattern(F::RegexMatch, "^.*$")) && is_everything(&pattern(F::KeyMatch2, "/*"))
+        );
         assert_eq!(pattern(F::RegexMatch, "^/docs/"), pattern(F::KeyMatch2, "/docs/*"));
     }
 }

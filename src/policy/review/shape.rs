@@ -166,10 +166,9 @@ impl How {
             Self::Equal => field == value,
             Self::Literal(text) => field == text,
             Self::Linked(definition) => reaches(policy, *definition, value, field, None),
-            Self::Pattern(function) => matches!(
-                policy.tables.patterns.call(*function, value, field, ""),
-                Ok(Answer::Matches(true))
-            ),
+            Self::Pattern(function) => {
+                matches!(policy.tables.patterns.call(*function, value, field, ""), Ok(Answer::Matches(true)))
+            }
         }
     }
 }
@@ -187,7 +186,8 @@ pub fn reaches(policy: &Policy, definition: usize, from: &str, to: &str, domain:
 
 /// Every domain that a link has.
 fn domains(policy: &Policy) -> impl Iterator<Item = &str> {
-    let named: HashSet<&str> = policy.links().iter().filter_map(|link| Some(link.fields.get(2)?.as_str())).collect();
+    let named: HashSet<&str> =
+        policy.links().iter().filter_map(|link| Some(link.fields.get(2)?.as_str())).collect();
     named.into_iter()
 }
 

@@ -70,7 +70,8 @@ impl<'p> Witnesses<'p> {
         if column.is_free(field) {
             return Some(vec![Symbol::Char('/'), Symbol::Rest]);
         }
-        match column.hows.iter().filter(|how| !matches!(how, How::Literal(_))).collect::<Vec<_>>().as_slice() {
+        match column.hows.iter().filter(|how| !matches!(how, How::Literal(_))).collect::<Vec<_>>().as_slice()
+        {
             [how] => plain(how, field),
             // A pattern matches itself where it has no wildcards, so that the other way adds nothing to it.
             [How::Equal, how] | [how, How::Equal] => plain(how, field),

@@ -65,25 +65,70 @@ pub enum Code {
 impl Code {
     /// Every code, with its word, its weight, and what it is about.
     pub const ALL: [(Self, &'static str, Severity, &'static str); 23] = [
-        (Self::AllowNeverCounts, "allow-never-counts", Severity::Warning, "allow rows where the effect asks for denials only"),
+        (
+            Self::AllowNeverCounts,
+            "allow-never-counts",
+            Severity::Warning,
+            "allow rows where the effect asks for denials only",
+        ),
         (Self::Alternation, "alternation", Severity::Warning, "a | whose sides are not both held by ^ and $"),
-        (Self::Broad, "broad", Severity::Warning, "every path by every method, or every path without a token"),
+        (
+            Self::Broad,
+            "broad",
+            Severity::Warning,
+            "every path by every method, or every path without a token",
+        ),
         (Self::Cycle, "cycle", Severity::Warning, "roles that lead back to themselves"),
         (Self::DenyNeverWins, "deny-never-wins", Severity::Error, "a deny row that denies nothing"),
         (Self::DotIsAny, "dot-is-any", Severity::Warning, "a . that is any character"),
         (Self::Duplicate, "duplicate", Severity::Warning, "the same row again"),
-        (Self::EncodedDelimiter, "encoded-delimiter", Severity::Note, "a byte like %3A, which is another than : here"),
-        (Self::LiteralWildcard, "literal-wildcard", Severity::Warning, "what looks like a wildcard and is none"),
+        (
+            Self::EncodedDelimiter,
+            "encoded-delimiter",
+            Severity::Note,
+            "a byte like %3A, which is another than : here",
+        ),
+        (
+            Self::LiteralWildcard,
+            "literal-wildcard",
+            Severity::Warning,
+            "what looks like a wildcard and is none",
+        ),
         (Self::OneLevel, "one-level", Severity::Note, "a * that ends at the next slash"),
-        (Self::RoleNobodyHas, "role-nobody-has", Severity::Warning, "a role that no issuer grants and no link gives"),
+        (
+            Self::RoleNobodyHas,
+            "role-nobody-has",
+            Severity::Warning,
+            "a role that no issuer grants and no link gives",
+        ),
         (Self::RoleWithoutRows, "role-without-rows", Severity::Warning, "a role that no row is for"),
         (Self::Shadowed, "shadowed", Severity::Warning, "a row that another makes needless"),
-        (Self::SlipsPast, "slips-past", Severity::Warning, "a narrow deny in a broad allow, by another reading of a path"),
+        (
+            Self::SlipsPast,
+            "slips-past",
+            Severity::Warning,
+            "a narrow deny in a broad allow, by another reading of a path",
+        ),
         (Self::StarCrosses, "star-crosses", Severity::Warning, "a * that matches several segments"),
         (Self::StarRepeats, "star-repeats", Severity::Warning, "a * that repeats the character before it"),
-        (Self::TextAfterStar, "text-after-star", Severity::Warning, "what stands after the first * of keyMatch"),
-        (Self::Unanchored, "unanchored", Severity::Warning, "a regular expression that matches inside other names"),
-        (Self::UnknownAllow, "unknown-allow", Severity::Warning, "a lint comment with a word that is no code"),
+        (
+            Self::TextAfterStar,
+            "text-after-star",
+            Severity::Warning,
+            "what stands after the first * of keyMatch",
+        ),
+        (
+            Self::Unanchored,
+            "unanchored",
+            Severity::Warning,
+            "a regular expression that matches inside other names",
+        ),
+        (
+            Self::UnknownAllow,
+            "unknown-allow",
+            Severity::Warning,
+            "a lint comment with a word that is no code",
+        ),
         (Self::UnknownCaller, "unknown-caller", Severity::Error, "a name that no caller can have"),
         (Self::UnknownMethod, "unknown-method", Severity::Error, "a method that the gate does not forward"),
         (Self::UnknownService, "unknown-service", Severity::Error, "a service that the config does not have"),
@@ -313,13 +358,28 @@ pub(super) mod tests {
     fn a_code_has_one_word_and_words_are_in_order() {
         let words: Vec<&str> = Code::ALL.iter().map(|(_, word, ..)| *word).collect();
         assert!(words.is_sorted_by(|a, b| a < b), "{words:?}");
-        assert!(Code::ALL.iter().all(|(code, word, ..)| code.as_str() == *word && Code::parse(word) == Some(*code)));
+        assert!(
+            Code::ALL
+                .iter()
+                .all(|(code, word, ..)| code.as_str() == *word && Code::parse(word) == Some(*code))
+        );
+    }
+
+    #[test]
+    fn every_code_stands_in_the_docs() {
+        let docs = include_str!("../../../../docs/policy.md");
+        for (code, word, severity, about) in Code::ALL {
+            let row = format!("| `{word}` | {} | {} |", severity.as_str(), about.replace('|', "&#124;"));
+            assert!(docs.contains(&row), "{code:?}: {row}");
+        }
     }
 
     #[test]
     fn a_comment_before_a_row_allows_what_it_names_and_nothing_else() {
         let twice = |comment: &str| {
-            format!("p, role:a, app, /a, GET, allow\n{comment}\np, role:a, app, /a, GET, allow\np, role:a, app, /a, GET, allow\n")
+            format!(
+                "p, role:a, app, /a, GET, allow\n{comment}\np, role:a, app, /a, GET, allow\np, role:a, app, /a, GET, allow\n"
+            )
         };
         let rest = ("duplicate", 4);
         assert_eq!(found(&twice("# why")), [("duplicate", 3), rest]);
@@ -334,7 +394,8 @@ pub(super) mod tests {
         let model = text("model.conf", include_str!("../../../../policies/model.conf"));
         let rows = text("policy.csv", include_str!("../../../../policies/policy.csv"));
         let policy =
-            Policy::load_text(&model, std::slice::from_ref(&rows), crate::policy::PathForms::default()).unwrap();
+            Policy::load_text(&model, std::slice::from_ref(&rows), crate::policy::PathForms::default())
+                .unwrap();
         let report = lint(&policy, &[rows], None);
         assert_eq!(report.findings, []);
         assert_eq!(report.skipped.len(), 1, "{:?}", report.skipped);

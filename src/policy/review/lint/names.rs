@@ -51,7 +51,8 @@ fn methods(look: &mut Look<'_>) {
     let Some(column) = &look.shape.method else { return };
     for (field, rows) in by_field(look, column) {
         if !METHODS.iter().any(|method| column.matches(look.policy, field, method)) {
-            let advice = if !column.hows.contains(&How::Pattern(Function::RegexMatch)) && field.contains('|') {
+            let advice = if !column.hows.contains(&How::Pattern(Function::RegexMatch)) && field.contains('|')
+            {
                 "as the model compares methods, a row has one; a row for each, or regexMatch(r.act, …) in the matcher"
                     .to_owned()
             } else {
@@ -98,7 +99,8 @@ fn callers(look: &mut Look<'_>) {
             || ["user:", "role:"].iter().any(|kind| name.len() > kind.len() && name.starts_with(kind))
     };
     let own = |link: &&Row| is_callers_link(look, link);
-    let members = look.policy.links().iter().filter(own).filter_map(|link| Some((link.fields.first()?, link)));
+    let members =
+        look.policy.links().iter().filter(own).filter_map(|link| Some((link.fields.first()?, link)));
     let rows = look.policy.rows().iter().filter_map(|row| Some((row.fields.get(who.index)?, row)));
     let unknown: Vec<(&String, &Row)> = rows
         .chain(members)
@@ -106,7 +108,12 @@ fn callers(look: &mut Look<'_>) {
         .collect();
     for (name, row) in unknown {
         let found = format!("no caller is called `{name}`, and no link leads to it");
-        look.find(Code::UnknownCaller, row, found, "callers are user:<name> or anonymous, a token's roles role:<name>");
+        look.find(
+            Code::UnknownCaller,
+            row,
+            found,
+            "callers are user:<name> or anonymous, a token's roles role:<name>",
+        );
     }
 }
 
@@ -264,7 +271,10 @@ mod tests {
 
     #[test]
     fn a_service_that_the_config_lacks_is_found() {
-        assert_eq!(with_config("p, role:a, ap, /a, GET, allow\np, role:a, ap, /b, GET, allow\n"), [("unknown-service", 1), ("unknown-service", 2)]);
+        assert_eq!(
+            with_config("p, role:a, ap, /a, GET, allow\np, role:a, ap, /b, GET, allow\n"),
+            [("unknown-service", 1), ("unknown-service", 2)]
+        );
         assert_eq!(with_config("p, role:a, app, /a, GET, allow\np, role:a, admin, /b, GET, allow\n"), []);
         assert_eq!(found("p, role:a, ap, /a, GET, allow\n"), [], "not without a config");
     }
@@ -321,7 +331,10 @@ mod tests {
     #[test]
     fn a_circle_of_roles_is_found() {
         let row = "p, role:a, app, /a, GET, allow\n";
-        assert_eq!(found(&format!("{row}g, role:a, role:b\ng, role:b, role:c\ng, role:c, role:a\n")), [("cycle", 4)]);
+        assert_eq!(
+            found(&format!("{row}g, role:a, role:b\ng, role:b, role:c\ng, role:c, role:a\n")),
+            [("cycle", 4)]
+        );
         assert_eq!(found(&format!("{row}g, role:a, role:a\n")), [("cycle", 2)]);
         assert_eq!(found(&format!("{row}g, role:b, role:a\ng, role:c, role:a\ng, role:c, role:b\n")), []);
     }

@@ -62,12 +62,20 @@ fn of_prefix(pattern: &str) -> Vec<Trap> {
     let mut traps = Vec::new();
     if pattern.contains("/:") || pattern.contains('{') {
         let found = format!("keyMatch has no names: in `{pattern}` they are letters like any other");
-        traps.push((Code::LiteralWildcard, found, "use keyMatch2 (:name) or keyMatch3 ({name}) in the matcher"));
+        traps.push((
+            Code::LiteralWildcard,
+            found,
+            "use keyMatch2 (:name) or keyMatch3 ({name}) in the matcher",
+        ));
     }
     let Some((before, after)) = pattern.split_once('*') else { return traps };
     if !after.is_empty() {
         let found = format!("keyMatch ends at the first *: `{pattern}` is `{before}*`");
-        traps.push((Code::TextAfterStar, found, "use keyMatch2 in the matcher, or end the pattern at its first *"));
+        traps.push((
+            Code::TextAfterStar,
+            found,
+            "use keyMatch2 in the matcher, or end the pattern at its first *",
+        ));
     }
     if !before.is_empty() && !before.ends_with('/') {
         let last = before.rsplit('/').next().unwrap_or(before);
@@ -91,16 +99,21 @@ fn of_key(pattern: &str, name: &str, others_names: fn(&str) -> bool) -> Vec<Trap
         let star = bytes.get(at) == Some(&b'*');
         if before == Some(&b'/') && star && at + 1 < pattern.len() {
             let found = format!("the * in `{pattern}` matches several segments, not one");
-            let advice = if name == ":name" { "for one segment write :name" } else { "for one segment write {name}" };
+            let advice =
+                if name == ":name" { "for one segment write :name" } else { "for one segment write {name}" };
             traps.push((Code::StarCrosses, found, advice));
-        } else if before.is_none_or(|before| before.is_ascii_alphanumeric() || b"-_~%!@,=&';:".contains(before)) {
+        } else if before
+            .is_none_or(|before| before.is_ascii_alphanumeric() || b"-_~%!@,=&';:".contains(before))
+        {
             let sign = bytes.get(at).map_or('*', |byte| char::from(*byte));
             let found = format!("the {sign} in `{pattern}` repeats the character before it");
             traps.push((Code::StarRepeats, found, "a wildcard is /* at the end, or a name for one segment"));
         }
     }
     if loose_alternation(&format!("^{pattern}$")) {
-        let found = format!("the | in `{pattern}` parts all before it from all after it, which may begin or end anyhow");
+        let found = format!(
+            "the | in `{pattern}` parts all before it from all after it, which may begin or end anyhow"
+        );
         traps.push((Code::Alternation, found, "a row for each, or brackets around the alternatives"));
     }
     traps
@@ -120,7 +133,8 @@ fn of_regex(pattern: &str) -> Vec<Trap> {
         let found = format!("`{pattern}` is looked for anywhere in the path");
         traps.push((Code::Unanchored, found, "begin it with ^, and end it with $ where nothing may follow"));
     } else if !ends {
-        let found = format!("`{pattern}` matches longer names, too, as in `{}-x`", pattern.trim_start_matches('^'));
+        let found =
+            format!("`{pattern}` matches longer names, too, as in `{}-x`", pattern.trim_start_matches('^'));
         traps.push((Code::Unanchored, found, "end it with $, or with / where all below is meant"));
     }
     traps

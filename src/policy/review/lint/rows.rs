@@ -137,9 +137,8 @@ impl<'p> Buckets<'p> {
             .into_iter()
             .all(|column| column.as_ref().is_none_or(|column| named(&column.hows)));
         let rows = look.policy.rows();
-        let key = |row: &'p Row| {
-            (Shape::text(shape.service.as_ref(), row), Shape::text(shape.who.as_ref(), row))
-        };
+        let key =
+            |row: &'p Row| (Shape::text(shape.service.as_ref(), row), Shape::text(shape.who.as_ref(), row));
         let mut buckets: HashMap<_, Vec<usize>> = HashMap::new();
         if by_name {
             rows.iter().enumerate().for_each(|(at, row)| buckets.entry(key(row)).or_default().push(at));
@@ -171,9 +170,8 @@ fn broad(look: &mut Look<'_>) {
             continue;
         }
         let by = shape.methods(policy, row);
-        let open = shape.who.as_ref().is_none_or(|who| {
-            who.field(row) == "anonymous" || who.is_free(who.field(row))
-        });
+        let open =
+            shape.who.as_ref().is_none_or(|who| who.field(row) == "anonymous" || who.is_free(who.field(row)));
         let service = Shape::text(shape.service.as_ref(), row);
         if open && !by.is_empty() {
             look.find(
@@ -220,8 +218,14 @@ mod tests {
             assert_eq!(found(&format!("{wide}{row}\n")), expected, "{row}");
         }
         // A wider row that comes later shadows as well, and of two that cover each other one is told.
-        assert_eq!(found("p, role:a, app, /a/b, GET, allow\np, role:a, app, /a/*, GET, allow\n"), [("shadowed", 1)]);
-        assert_eq!(found("p, role:a, app, /a, GET, allow\np, role:a, app, /a, ^GET$, allow\n"), [("shadowed", 2)]);
+        assert_eq!(
+            found("p, role:a, app, /a/b, GET, allow\np, role:a, app, /a/*, GET, allow\n"),
+            [("shadowed", 1)]
+        );
+        assert_eq!(
+            found("p, role:a, app, /a, GET, allow\np, role:a, app, /a, ^GET$, allow\n"),
+            [("shadowed", 2)]
+        );
     }
 
     #[test]

@@ -53,9 +53,12 @@ pub(super) fn look(look: &mut Look<'_>) {
     for denial in denials.iter().filter(|denial| !dead.contains(&(denial.file.clone(), Some(denial.line)))) {
         let service = services.of_field(Shape::text(shape.service.as_ref(), denial));
         let known = look.known.and_then(|known| known.services.iter().find(|known| known.name == service));
-        let (folds_refused, semicolon) = known.map_or((false, false), |known| (known.folds_refused, known.semicolon));
+        let (folds_refused, semicolon) =
+            known.map_or((false, false), |known| (known.folds_refused, known.semicolon));
         for reading in Reading::ALL {
-            if reading == Reading::FoldsCase && folds_refused || reading == Reading::DropsParameters && !semicolon {
+            if reading == Reading::FoldsCase && folds_refused
+                || reading == Reading::DropsParameters && !semicolon
+            {
                 continue;
             }
             let examples = witnesses.of_field(Shape::text(shape.path.as_ref(), denial));
@@ -80,13 +83,21 @@ pub(super) fn look(look: &mut Look<'_>) {
             }
         }
         if tries > MOST_TRIES {
-            look.report.skipped.push("denials that another spelling slips past, beyond the first 4,000,000 tries");
+            look.report
+                .skipped
+                .push("denials that another spelling slips past, beyond the first 4,000,000 tries");
             return;
         }
     }
 }
 
-fn tell(look: &mut Look<'_>, reading: Reading, denial: &Row, allow: Option<&Row>, (example, spelt): (&str, &str)) {
+fn tell(
+    look: &mut Look<'_>,
+    reading: Reading,
+    denial: &Row,
+    allow: Option<&Row>,
+    (example, spelt): (&str, &str),
+) {
     let by = allow.map_or("is allowed, for no row denies it,", |_| "the row below allows");
     let found = match allow {
         Some(_) => format!("{by} {spelt}, which an origin that {} reads as {example}", reading.words()),
@@ -178,7 +189,9 @@ impl Reading {
             }
             Self::IgnoresTrailingSlash => "allow what may be had instead, or deny both spellings",
             Self::DecodesDelimiters => "allow what may be had instead, or deny both spellings",
-            Self::DropsParameters => "allow what may be had instead, or do not allow `semicolon` on the service",
+            Self::DropsParameters => {
+                "allow what may be had instead, or do not allow `semicolon` on the service"
+            }
         }
     }
 
@@ -204,7 +217,8 @@ impl Reading {
 fn segment_by_segment(path: &str, change: fn(&str) -> String) -> Vec<String> {
     let segments: Vec<&str> = path.split('/').collect();
     let changed = |at: usize| -> Vec<String> {
-        let one = |(i, segment): (usize, &&str)| if i == at { change(segment) } else { (*segment).to_owned() };
+        let one =
+            |(i, segment): (usize, &&str)| if i == at { change(segment) } else { (*segment).to_owned() };
         segments.iter().enumerate().map(one).collect()
     };
     let used = segments.iter().enumerate().filter(|(_, segment)| !segment.is_empty()).take(MOST_SEGMENTS);
@@ -264,7 +278,8 @@ mod tests {
 
     #[test]
     fn a_byte_that_can_be_encoded_is_found_in_a_deny() {
-        let rows = |path: &str| format!("p, role:a, app, /x/*, GET, allow\np, role:b, app, {path}, GET, deny\n");
+        let rows =
+            |path: &str| format!("p, role:a, app, /x/*, GET, allow\np, role:b, app, {path}, GET, deny\n");
         let readings = |path: &str| -> Vec<bool> {
             let rows = rows(path);
             let report = lint(&policy(&rows), &[text("policy.csv", &rows)], None);
