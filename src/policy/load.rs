@@ -13,6 +13,7 @@ use super::asking::{Tables, equip};
 use super::decide::{Counts, Engine, Policy};
 use super::error::{Fault, Faults, LoadError, Problem};
 use super::expression::Expression;
+use super::files;
 use super::index::Index;
 use super::matcher::{Matcher, Operand, Use, evaluable};
 use super::model::{ModelText, RequestName};
@@ -29,7 +30,7 @@ use crate::audit::hash::Hash;
 pub struct Sources {
     /// The model file.
     pub model: PathBuf,
-    /// The policy files, in order.
+    /// The policy files, in order; a directory or a pattern stands for the files it names.
     pub policies: Vec<PathBuf>,
     /// What paths may look like, over all services.
     pub forms: PathForms,
@@ -53,7 +54,7 @@ impl Policy {
     pub fn load(sources: &Sources) -> Result<Self, LoadError> {
         let model = Text::read(&sources.model)?;
         let policies: Result<Vec<Text>, LoadError> =
-            sources.policies.iter().map(|path| Text::read(path)).collect();
+            files::expand(&sources.policies)?.iter().map(|path| Text::read(path)).collect();
         Self::load_text(&model, &policies?, sources.forms)
     }
 
@@ -62,18 +63,21 @@ impl Policy {
     /// # Errors
     /// As [`Policy::load`].
     pub fn load_text(model: &Text, policies: &[Text], forms: PathForms) -> Result<Self, LoadError> {
+        Self::assembled(model, policies, forms)
+            .map_err(|error| error.quoting(std::iter::once(model).chain(policies)))
+    }
+
+    fn assembled(model: &Text, policies: &[Text], forms: PathForms) -> Result<Self, LoadError> {
         let epoch = epoch(model, policies);
         let read = ModelText::read(model)?;
-        let in_matcher = |problem| {
-            LoadError::from(Fault { file: model.name.clone(), line: Some(read.matcher_line), problem })
-        };
+        let in_matcher = |problem| LoadError::from(Fault::new(&model.name, Some(read.matcher_line), problem));
         let matcher = Matcher::read(&read).map_err(in_matcher)?;
         let rows = checked_rows(model, &read, policies)?;
         let (rules, links): (Vec<Row>, Vec<Row>) =
             distinct(rows).into_iter().partition(|row| row.ptype == "p");
         if rules.is_empty() && (read.allows_by_default() || needs_rows(&matcher)) {
             let file = policies.first().unwrap_or(model).name.clone();
-            return Err(Fault { file, line: None, problem: Problem::Empty }.into());
+            return Err(Fault::new(file, None, Problem::Empty).into());
         }
         let mut patterns = Patterns::default();
         compile_literals(&matcher, &mut patterns).map_err(in_matcher)?;
@@ -113,7 +117,7 @@ impl Text {
     /// If it cannot be read, or is not UTF-8.
     pub fn read(path: &Path) -> Result<Self, LoadError> {
         let name = path.display().to_string();
-        let fault = |line, problem| Fault { file: name.clone(), line, problem };
+        let fault = |line, problem| Fault::new(&name, line, problem);
         let bytes = std::fs::read(path).map_err(|error| fault(None, Problem::Unreadable(error)))?;
         match String::from_utf8(bytes) {
             Ok(text) => Ok(Self { name, text }),

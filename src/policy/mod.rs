@@ -15,6 +15,7 @@
 //! | [`asking`] | what one evaluation inside casbin sees and leaves behind, per thread |
 //! | [`probe`] | evaluations at load, so that errors surface there |
 //! | [`cases`] | a table of expected answers |
+//! | [`files`] | the files that a config's words for policy files name |
 //! | [`format`](mod@format) | the canonical layout of policy files |
 //! | [`raw`] | casbin-rs as it is, for comparing |
 //! | [`review`] | who may do what, what changes, what was hardly meant |
@@ -33,6 +34,7 @@ pub mod cases;
 pub mod decide;
 pub mod error;
 pub mod expression;
+pub mod files;
 pub mod format;
 pub mod index;
 pub mod load;
@@ -55,5 +57,7 @@ pub use load::{Sources, Text};
 pub use paths::PathForms;
 pub use watch::{WatchError, Watcher};
 
+#[cfg(test)]
+mod examples;
 #[cfg(test)]
 mod tests;

@@ -145,7 +145,7 @@ impl ModelText {
 
 impl Fault {
     fn at(text: &Text, line: Option<u32>, problem: Problem) -> Self {
-        Self { file: text.name.clone(), line, problem }
+        Self::new(&text.name, line, problem)
     }
 }
 
@@ -291,6 +291,9 @@ fn effect(value: &str, columns: &[String]) -> Result<Effect, Problem> {
         .ok_or_else(|| Problem::Effect(value.to_owned()))?;
     if effect == Effect::AllowUnlessDenied && !columns.iter().any(|column| column == "eft") {
         return Err(Problem::NeverDenies);
+    }
+    if effect == Effect::Priority && columns.iter().any(|column| column == "priority") {
+        return Err(Problem::PriorityColumn);
     }
     Ok(effect)
 }
