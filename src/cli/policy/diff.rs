@@ -71,21 +71,18 @@ fn listed(named: &str) -> Vec<PathBuf> {
     named.split(',').map(PathBuf::from).collect()
 }
 
-/// The one model and the policy files of a directory, in the order of their names.
+/// The one model of a directory, and the directory, which stands for its policy files.
 fn in_directory(directory: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
-    let mut files = Vec::new();
+    let mut models = Vec::new();
     for entry in std::fs::read_dir(directory).with_context(|| directory.display().to_string())? {
-        files.push(entry?.path());
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "conf") {
+            models.push(path);
+        }
     }
-    files.sort();
-    let with = |wanted: &str| -> Vec<PathBuf> {
-        let is = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == wanted);
-        files.iter().filter(is).cloned().collect()
-    };
-    match (with("conf").as_slice(), with("csv")) {
-        ([model], policies) if !policies.is_empty() => Ok((model.clone(), policies)),
-        ([_], _) => bail!("{} has no policy file (*.csv)", directory.display()),
-        (models, _) => bail!(
+    match models.as_slice() {
+        [model] => Ok((model.clone(), vec![directory.to_path_buf()])),
+        _ => bail!(
             "{} has {}; it must have one (*.conf)",
             directory.display(),
             count(models.len() as u64, "model")

@@ -9,8 +9,8 @@ use super::source::{Found, Source};
 use crate::access::path::Tolerance;
 use crate::cli::Outcome;
 use crate::cli::out::{Paint, count, printable};
-use crate::policy::Text;
 use crate::policy::review::lint::{Finding, Known, KnownService, Report, Severity, lint};
+use crate::policy::{Text, files};
 
 /// Lints a policy.
 #[derive(Debug, clap::Args)]
@@ -55,8 +55,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
 
 /// The policy files as they are written, comments and all.
 fn texts(found: &Found) -> Result<Vec<Text>> {
-    let read = |path: &std::path::PathBuf| Text::read(path).map_err(|error| anyhow!("{error}"));
-    found.sources.policies.iter().map(read).collect()
+    let files = files::expand(&found.sources.policies).map_err(|error| anyhow!("{error}"))?;
+    files.iter().map(|path| Text::read(path).map_err(|error| anyhow!("{error}"))).collect()
 }
 
 fn known(args: &Args, found: &Found) -> Option<Known> {

@@ -5,16 +5,17 @@
 //! among the rows differs where places count. So for each caller these rows are looked for, and paths made of their
 //! patterns: of each by itself, and of where it meets each other row for the same caller.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::rc::Rc;
+mod side;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use self::side::{Side, narrower};
 use super::access::{Call, From, ask, methods};
-use super::language::{Plain, covers, meet};
-use super::members::{Members, Principal};
+use super::language::{covers, meet};
+use super::members::Principal;
 use super::shape::{Ruling, Shape};
-use super::witness::{Services, Witnesses, fresh_word};
+use super::witness::fresh_word;
 use super::{METHODS, cover};
 use crate::access::Rule;
 use crate::policy::Policy;
@@ -65,16 +66,6 @@ pub struct Change {
     pub now_by: Option<Arc<Rule>>,
 }
 
-/// One policy and what is read off it.
-struct Side<'p> {
-    policy: &'p Policy,
-    shape: &'p Shape,
-    members: Members<'p>,
-    witnesses: Witnesses<'p>,
-    services: Services<'p>,
-    symbols: RefCell<HashMap<String, Option<Rc<Plain>>>>,
-}
-
 /// A place to ask about: a service, a pattern, and a path that it matches.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Spot {
@@ -96,44 +87,6 @@ pub fn diff(old: &Policy, new: &Policy, from: &From) -> Difference {
         Comparison { old: &sides.0, new: &sides.1, from, result: Difference::default(), pairs: 0 };
     comparison.run();
     comparison.result
-}
-
-impl<'p> Side<'p> {
-    fn of(policy: &'p Policy, shape: &'p Shape, word: &str) -> Self {
-        Self {
-            policy,
-            shape,
-            members: Members::of(policy, shape),
-            witnesses: Witnesses::of(policy, shape.path.as_ref(), word),
-            services: Services::of(policy, shape.service.as_ref()),
-            symbols: RefCell::default(),
-        }
-    }
-
-    /// A pattern taken apart, once.
-    fn symbols(&self, pattern: &str) -> Option<Rc<Plain>> {
-        let mut known = self.symbols.borrow_mut();
-        match known.get(pattern) {
-            Some(symbols) => symbols.clone(),
-            None => {
-                let symbols = self.witnesses.symbols(pattern).map(Rc::new);
-                known.insert(pattern.to_owned(), symbols.clone());
-                symbols
-            }
-        }
-    }
-
-    fn row(&self, at: usize) -> Option<&'p Row> {
-        self.policy.rows().get(at)
-    }
-
-    fn pattern(&self, row: &'p Row) -> &'p str {
-        Shape::text(self.shape.path.as_ref(), row)
-    }
-
-    fn service(&self, row: &Row) -> String {
-        self.services.of_field(Shape::text(self.shape.service.as_ref(), row))
-    }
 }
 
 struct Comparison<'a, 'p> {
@@ -300,7 +253,7 @@ impl<'p> Comparison<'_, 'p> {
 
     /// What changes for `principal` at these places.
     fn changes(&mut self, principal: &Principal, spots: &BTreeSet<Spot>) -> Vec<Change> {
-        let mut answers: Vec<(&Spot, &'static str, Option<Seen>)> = Vec::new();
+        let mut answers: Vec<Answer<'_>> = Vec::new();
         for spot in spots {
             for method in METHODS {
                 if self.result.asked >= MOST_QUESTIONS {
@@ -311,41 +264,42 @@ impl<'p> Comparison<'_, 'p> {
                 answers.push((spot, method, self.compare(principal, spot, method)));
             }
         }
-        // By pattern and ruling: methods that change at some path of it, with what was seen at the first.
-        let mut changed: BTreeMap<(&str, &str, Ruling), (Vec<&'static str>, &Spot, Seen)> = BTreeMap::new();
-        for (spot, method, seen) in &answers {
+        self.by_pattern(&answers, spots)
+    }
+
+    /// The answers that differ, by pattern, without those that a wider pattern tells already.
+    fn by_pattern(&self, answers: &[Answer<'_>], spots: &BTreeSet<Spot>) -> Vec<Change> {
+        let mut changed: BTreeMap<(&str, &str, Ruling), Differing<'_>> = BTreeMap::new();
+        let mut differs: HashSet<(&str, &str, &str)> = HashSet::new();
+        for (spot, method, seen) in answers {
             let Some(seen) = seen else { continue };
+            differs.insert((&spot.service, &spot.pattern, method));
             let key = (spot.service.as_str(), spot.pattern.as_str(), seen.now);
-            let entry = changed.entry(key).or_insert_with(|| (Vec::new(), spot, seen.clone()));
-            if !entry.0.contains(method) {
-                entry.0.push(method);
+            let known = changed.entry(key).or_insert_with(|| Differing { methods: Vec::new(), spot, seen });
+            if !known.methods.contains(method) {
+                known.methods.push(method);
             }
         }
-        let differs: HashSet<(&str, &str, &str)> = answers
-            .iter()
-            .filter(|(.., seen)| seen.is_some())
-            .map(|(spot, method, _)| (spot.service.as_str(), spot.pattern.as_str(), *method))
-            .collect();
-        let unchanged = |service: &str, pattern: &str, methods: &[&str]| {
-            !methods.iter().any(|method| differs.contains(&(service, pattern, method)))
-        };
         let mut changes = Vec::new();
-        for ((service, pattern, now), (methods, spot, seen)) in &changed {
-            let wider = changed.iter().any(|((at, wide, ruling), (by, ..))| {
+        for ((service, pattern, now), found) in &changed {
+            let methods = &found.methods;
+            let is_told = changed.iter().any(|((at, wide, ruling), by)| {
                 at == service
                     && ruling == now
-                    && by == methods
+                    && by.methods == *methods
                     && wide != pattern
                     && self.covers(wide, pattern)
             });
-            if wider {
+            if is_told {
                 continue;
             }
-            let inside: BTreeSet<&str> = spots
+            let same =
+                |other: &str| !methods.iter().any(|method| differs.contains(&(*service, other, *method)));
+            let except: BTreeSet<&str> = spots
                 .iter()
                 .filter(|other| other.service == *service && other.pattern != *pattern)
                 .map(|other| other.pattern.as_str())
-                .filter(|other| unchanged(service, other, methods) && self.covers(pattern, other))
+                .filter(|other| same(other) && self.covers(pattern, other))
                 .collect();
             changes.push(Change {
                 principals: Vec::new(),
@@ -353,10 +307,10 @@ impl<'p> Comparison<'_, 'p> {
                 service: (*service).to_owned(),
                 pattern: (*pattern).to_owned(),
                 methods: METHODS.into_iter().filter(|method| methods.contains(method)).collect(),
-                except: inside.into_iter().map(str::to_owned).collect(),
-                example: spot.path.clone(),
-                before_by: seen.before_by.clone(),
-                now_by: seen.now_by.clone(),
+                except: except.into_iter().map(str::to_owned).collect(),
+                example: found.spot.path.clone(),
+                before_by: found.seen.before_by.clone(),
+                now_by: found.seen.now_by.clone(),
             });
         }
         changes
@@ -381,6 +335,16 @@ impl<'p> Comparison<'_, 'p> {
     }
 }
 
+/// What was asked, and what differed.
+type Answer<'a> = (&'a Spot, &'static str, Option<Seen>);
+
+/// The methods that differ at a pattern, and what was seen first.
+struct Differing<'a> {
+    methods: Vec<&'static str>,
+    spot: &'a Spot,
+    seen: &'a Seen,
+}
+
 /// A difference in one answer.
 #[derive(Clone, Debug)]
 struct Seen {
@@ -396,99 +360,5 @@ impl Change {
     }
 }
 
-/// What to call the paths that two patterns share: the narrower one, or both.
-fn narrower(side: &Side<'_>, a: &str, b: &str) -> String {
-    match (side.symbols(a), side.symbols(b)) {
-        (Some(wide), Some(narrow)) if covers(&wide, &narrow) => b.to_owned(),
-        (Some(narrow), Some(wide)) if covers(&wide, &narrow) => a.to_owned(),
-        _ => format!("{a} and {b}"),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::review::testing::{FIRST, paths_by, policy, weighing};
-
-    fn told(old: &Policy, new: &Policy) -> Vec<String> {
-        diff(old, new, &From::default()).changes.iter().map(line).collect()
-    }
-
-    fn line(change: &Change) -> String {
-        let who: Vec<String> = change.principals.iter().map(ToString::to_string).collect();
-        let sign = if change.now == Ruling::Allow { '+' } else { '-' };
-        let except = if change.except.is_empty() {
-            String::new()
-        } else {
-            format!(" except {}", change.except.join(", "))
-        };
-        format!("{sign} {} {} {}{except}", who.join(","), change.methods(), change.pattern)
-    }
-
-    const BASE: &str = "p, role:viewer, app, /docs/*, GET|HEAD, allow\np, role:editor, app, /docs/*, PUT, allow\n\
-        g, role:editor, role:viewer\ng, user:bob, role:editor\n";
-
-    fn changed(rows: &str) -> Vec<String> {
-        told(&policy(BASE), &policy(rows))
-    }
-
-    #[test]
-    fn text_that_changes_without_effect_is_no_change() {
-        assert_eq!(changed(BASE), [""; 0]);
-        let other =
-            BASE.replace("GET|HEAD", "^(HEAD|GET)$").replace("p, role:editor", "# why\np, role:editor");
-        assert_eq!(changed(&other), [""; 0]);
-        let split = BASE.replace(
-            "p, role:viewer, app, /docs/*, GET|HEAD, allow",
-            "p, role:viewer, app, /docs/*, GET, allow\np, role:viewer, app, /docs/*, HEAD, allow",
-        );
-        assert_eq!(changed(&split), [""; 0]);
-        let needless = format!("{BASE}p, role:editor, app, /docs/:x, GET, allow\n");
-        assert_eq!(changed(&needless), [""; 0]);
-    }
-
-    #[test]
-    fn a_right_that_comes_or_goes_is_told_for_all_whom_it_reaches() {
-        let more = format!("{BASE}p, role:editor, app, /docs/*, DELETE, allow\n");
-        assert_eq!(changed(&more), ["+ user:bob,role:editor DELETE /docs/*"]);
-        assert_eq!(told(&policy(&more), &policy(BASE)), ["- user:bob,role:editor DELETE /docs/*"]);
-        let unlinked = BASE.replace("g, user:bob, role:editor\n", "");
-        assert_eq!(changed(&unlinked), ["- user:bob GET|HEAD|PUT /docs/*"]);
-    }
-
-    #[test]
-    fn a_deny_is_told_where_it_takes_something() {
-        let denied = format!("{BASE}p, role:viewer, app, /docs/secret/*, .*, deny\n");
-        assert_eq!(
-            changed(&denied),
-            ["- user:bob,role:editor GET|HEAD|PUT /docs/secret/*", "- role:viewer GET|HEAD /docs/secret/*"]
-        );
-        let all = format!("{BASE}p, role:viewer, app, /*, .*, deny\n");
-        assert_eq!(
-            changed(&all),
-            ["- user:bob,role:editor GET|HEAD|PUT /docs/*", "- role:viewer GET|HEAD /docs/*"]
-        );
-    }
-
-    #[test]
-    fn what_another_row_still_allows_is_excepted() {
-        let wide = "p, role:a, app, /*, GET, allow\np, role:a, app, /docs/*, GET, allow\n";
-        let narrow = "p, role:a, app, /docs/*, GET, allow\n";
-        assert_eq!(told(&policy(wide), &policy(narrow)), ["- role:a GET /* except /docs/*"]);
-    }
-
-    #[test]
-    fn the_meaning_of_a_pattern_may_change_with_the_model() {
-        let rows = "p, role:a, app, /docs/*/x, GET, allow\n";
-        let told = told(&paths_by("keyMatch2", rows), &paths_by("keyMatch", rows));
-        assert!(!told.is_empty() && told.iter().all(|line| line.starts_with("+ role:a GET ")), "{told:?}");
-    }
-
-    #[test]
-    fn under_priority_the_order_of_rows_counts() {
-        let (allow, deny) = ("p, role:a, app, /a/*, GET, allow\n", "p, role:a, app, /a/b, GET, deny\n");
-        let first = weighing(FIRST, &format!("{deny}{allow}"));
-        let second = weighing(FIRST, &format!("{allow}{deny}"));
-        assert_eq!(told(&first, &second), ["+ role:a GET /a/b"]);
-    }
-}
+mod tests;

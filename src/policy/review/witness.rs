@@ -146,7 +146,7 @@ impl<'p> Witnesses<'p> {
                     return;
                 }
                 let most = repetition.max.unwrap_or(u32::MAX);
-                let times = repetition.min.saturating_add(u32::from(way % 2 == 0)).min(most).min(64);
+                let times = repetition.min.saturating_add(u32::from(way.is_multiple_of(2))).min(most).min(64);
                 (0..times).for_each(|_| self.write(&repetition.sub, way, out));
             }
         }

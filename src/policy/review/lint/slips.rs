@@ -8,7 +8,7 @@ use super::super::METHODS;
 use super::super::members::Members;
 use super::super::shape::{Ruling, Shape};
 use super::super::witness::{Services, Witnesses};
-use super::{Code, Look};
+use super::{Code, KnownService, Look};
 use crate::policy::model::Effect;
 use crate::policy::rows::Row;
 
@@ -39,9 +39,13 @@ pub(super) fn look(look: &mut Look<'_>) {
     }
     let (denials, allows): (Vec<&Row>, Vec<&Row>) =
         policy.rows().iter().partition(|row| shape.ruling(row) == Ruling::Deny);
-    let witnesses = Witnesses::of(policy, shape.path.as_ref(), WORD);
     let services = Services::of(policy, shape.service.as_ref());
-    let (allows, denials_at) = (By::service(shape, &allows), By::service(shape, &denials));
+    let mut field = Field {
+        allows: By::service(shape, &allows),
+        denials: By::service(shape, &denials),
+        witnesses: Witnesses::of(policy, shape.path.as_ref(), WORD),
+        tries: 0,
+    };
     let dead: HashSet<(String, Option<u32>)> = look
         .report
         .findings
@@ -49,45 +53,55 @@ pub(super) fn look(look: &mut Look<'_>) {
         .filter(|finding| finding.code == Code::DenyNeverWins)
         .map(|finding| (finding.file.clone(), finding.line))
         .collect();
-    let mut tries = 0;
     for denial in denials.iter().filter(|denial| !dead.contains(&(denial.file.clone(), Some(denial.line)))) {
         let service = services.of_field(Shape::text(shape.service.as_ref(), denial));
         let known = look.known.and_then(|known| known.services.iter().find(|known| known.name == service));
-        let (folds_refused, semicolon) =
-            known.map_or((false, false), |known| (known.folds_refused, known.semicolon));
-        for reading in Reading::ALL {
-            if reading == Reading::FoldsCase && folds_refused
-                || reading == Reading::DropsParameters && !semicolon
-            {
-                continue;
-            }
-            let examples = witnesses.of_field(Shape::text(shape.path.as_ref(), denial));
-            let spellings = examples.iter().take(3).flat_map(|example| {
-                reading.spellings(example).into_iter().map(move |spelt| (example, spelt))
-            });
-            let slip = spellings.filter(|(example, spelt)| spelt != *example).find_map(|(example, spelt)| {
-                let others = denials_at.of(shape, denial);
-                tries += others.len();
-                if others.iter().any(|other| denies(look, other, denial, &spelt)) {
-                    return None;
-                }
-                let allow = allows.of(shape, denial).into_iter().find(|allow| {
-                    tries += 1;
-                    allows_both(look, allow, denial, example, &spelt)
-                });
-                let open = policy.model().effect == Effect::AllowUnlessDenied;
-                (open || allow.is_some()).then(|| (example.clone(), spelt, allow))
-            });
-            if let Some((example, spelt, allow)) = slip {
+        for reading in Reading::ALL.into_iter().filter(|reading| reading.gets_in(known)) {
+            if let Some((example, spelt, allow)) = field.slip(look, denial, reading) {
                 tell(look, reading, denial, allow, (&example, &spelt));
             }
         }
-        if tries > MOST_TRIES {
-            look.report
-                .skipped
-                .push("denials that another spelling slips past, beyond the first 4,000,000 tries");
+        if field.tries > MOST_TRIES {
+            let beyond = "denials that another spelling slips past, beyond the first 4,000,000 tries";
+            look.report.skipped.push(beyond);
             return;
         }
+    }
+}
+
+/// The rows that spellings are held against.
+struct Field<'p> {
+    allows: By<'p>,
+    denials: By<'p>,
+    witnesses: Witnesses<'p>,
+    tries: usize,
+}
+
+impl<'p> Field<'p> {
+    /// A path that `denial` matches, a spelling of it that slips past, and the row that allows that, if it takes one.
+    fn slip(
+        &mut self,
+        look: &Look<'p>,
+        denial: &Row,
+        reading: Reading,
+    ) -> Option<(String, String, Option<&'p Row>)> {
+        let shape = look.shape;
+        let open = look.policy.model().effect == Effect::AllowUnlessDenied;
+        let (others, allows) = (self.denials.of(shape, denial), self.allows.of(shape, denial));
+        for example in self.witnesses.of_field(Shape::text(shape.path.as_ref(), denial)).iter().take(3) {
+            for spelt in reading.spellings(example).into_iter().filter(|spelt| spelt != example) {
+                self.tries += others.len();
+                if others.iter().any(|other| denies(look, other, denial, &spelt)) {
+                    continue;
+                }
+                self.tries += allows.len();
+                let allow = allows.iter().find(|allow| allows_both(look, allow, denial, example, &spelt));
+                if open || allow.is_some() {
+                    return Some((example.clone(), spelt, allow.copied()));
+                }
+            }
+        }
+        None
     }
 }
 
@@ -173,6 +187,15 @@ impl Reading {
     const ALL: [Self; 4] =
         [Self::FoldsCase, Self::IgnoresTrailingSlash, Self::DecodesDelimiters, Self::DropsParameters];
 
+    /// Whether the service lets such spellings in, as far as is known.
+    fn gets_in(self, known: Option<&KnownService>) -> bool {
+        match self {
+            Self::FoldsCase => known.is_none_or(|known| !known.folds_refused),
+            Self::DropsParameters => known.is_some_and(|known| known.semicolon),
+            Self::IgnoresTrailingSlash | Self::DecodesDelimiters => true,
+        }
+    }
+
     const fn words(self) -> &'static str {
         match self {
             Self::FoldsCase => "folds case",
@@ -184,11 +207,10 @@ impl Reading {
 
     const fn advice(self) -> &'static str {
         match self {
-            Self::FoldsCase => {
-                "allow what may be had instead of denying what may not, or set `fold_case = \"refuse\"` on the service"
+            Self::FoldsCase => "allow what may be had instead of denying what may not",
+            Self::IgnoresTrailingSlash | Self::DecodesDelimiters => {
+                "allow what may be had instead, or deny both spellings"
             }
-            Self::IgnoresTrailingSlash => "allow what may be had instead, or deny both spellings",
-            Self::DecodesDelimiters => "allow what may be had instead, or deny both spellings",
             Self::DropsParameters => {
                 "allow what may be had instead, or do not allow `semicolon` on the service"
             }
