@@ -136,6 +136,7 @@ fn line(change: &Change) -> String {
         _ => names.join(", "),
     };
     let except = match change.except.as_slice() {
+        [] if change.is_part => format!(" in part, as at {}", change.example),
         [] => String::new(),
         except => format!(", but for {}", except.join(", ")),
     };
@@ -158,6 +159,7 @@ fn tell_json(difference: &Difference) -> Result<()> {
                 "service": change.service,
                 "pattern": change.pattern,
                 "except": change.except,
+                "part": change.is_part,
                 "methods": change.methods,
                 "example": change.example,
                 "was_by": change.before_by.as_deref().map(source::rule_json),

@@ -7,7 +7,7 @@
 
 mod side;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use self::side::{Side, narrower};
@@ -24,6 +24,9 @@ use crate::policy::rows::Row;
 
 /// How many questions are asked of each policy before it is left at that.
 pub const MOST_QUESTIONS: u64 = 5_000_000;
+
+/// What stands between two patterns whose common paths have no pattern of their own.
+const AND: &str = " and ";
 
 /// How many pairs of patterns are laid over each other.
 const MOST_PAIRS: u64 = 20_000_000;
@@ -58,6 +61,8 @@ pub struct Change {
     pub methods: Vec<&'static str>,
     /// Narrower patterns at which nothing of this changes.
     pub except: Vec<String>,
+    /// Whether it changes at the example and not at all paths of the pattern.
+    pub is_part: bool,
     /// A path that was asked about.
     pub example: String,
     /// The row that decided before.
@@ -101,7 +106,7 @@ struct Comparison<'a, 'p> {
 type Likeness = (Vec<usize>, Vec<usize>);
 
 /// What changes alike may be told together: all of a [`Change`] but to whom.
-type Alike = (Ruling, String, String, Vec<&'static str>, Vec<String>);
+type Alike = (Ruling, String, String, Vec<&'static str>, Vec<String>, Option<String>);
 
 impl<'p> Comparison<'_, 'p> {
     fn run(&mut self) {
@@ -135,6 +140,7 @@ impl<'p> Comparison<'_, 'p> {
                     change.pattern.clone(),
                     change.methods.clone(),
                     change.except.clone(),
+                    change.is_part.then(|| change.example.clone()),
                 );
                 let known = told.entry(alike).or_insert(change);
                 known.principals.extend(principals.iter().cloned());
@@ -267,53 +273,85 @@ impl<'p> Comparison<'_, 'p> {
         self.by_pattern(&answers, spots)
     }
 
-    /// The answers that differ, by pattern, without those that a wider pattern tells already.
+    /// The answers that differ, by pattern, without those that another pattern tells already.
     fn by_pattern(&self, answers: &[Answer<'_>], spots: &BTreeSet<Spot>) -> Vec<Change> {
-        let mut changed: BTreeMap<(&str, &str, Ruling), Differing<'_>> = BTreeMap::new();
-        let mut differs: HashSet<(&str, &str, &str)> = HashSet::new();
+        let mut asked: HashMap<(&str, &str, &str), (usize, usize)> = HashMap::new();
+        for (spot, method, seen) in answers {
+            let (paths, differing) = asked.entry((&spot.service, &spot.pattern, method)).or_default();
+            *paths += 1;
+            *differing += usize::from(seen.is_some());
+        }
+        // Where not all paths of a pattern differ, each is told by itself.
+        let mut found: BTreeMap<(&str, &str, Ruling, Option<&str>), Differing<'_>> = BTreeMap::new();
         for (spot, method, seen) in answers {
             let Some(seen) = seen else { continue };
-            differs.insert((&spot.service, &spot.pattern, method));
-            let key = (spot.service.as_str(), spot.pattern.as_str(), seen.now);
-            let known = changed.entry(key).or_insert_with(|| Differing { methods: Vec::new(), spot, seen });
+            let part = asked
+                .get(&(spot.service.as_str(), spot.pattern.as_str(), *method))
+                .filter(|(paths, differing)| differing < paths)
+                .map(|_| spot.path.as_str());
+            let key = (spot.service.as_str(), spot.pattern.as_str(), seen.now, part);
+            let known = found.entry(key).or_insert_with(|| Differing { methods: Vec::new(), spot, seen });
             if !known.methods.contains(method) {
                 known.methods.push(method);
             }
         }
-        let mut changes = Vec::new();
-        for ((service, pattern, now), found) in &changed {
-            let methods = &found.methods;
-            let is_told = changed.iter().any(|((at, wide, ruling), by)| {
+        let is_told = |(service, pattern, now, part): &(&str, &str, Ruling, Option<&str>),
+                       methods: &[&str]| {
+            found.iter().any(|((at, wide, ruling, whole), by)| {
                 at == service
                     && ruling == now
-                    && by.methods == *methods
-                    && wide != pattern
-                    && self.covers(wide, pattern)
-            });
-            if is_told {
+                    && whole.is_none()
+                    && match part {
+                        None => by.methods == methods && wide != pattern && self.covers(wide, pattern),
+                        Some(path) => {
+                            methods.iter().all(|method| by.methods.contains(method))
+                                && self.matches(wide, path)
+                        }
+                    }
+            })
+        };
+        let same = |service: &str, pattern: &str, methods: &[&str]| {
+            methods.iter().all(|method| {
+                asked.get(&(service, pattern, *method)).is_none_or(|(_, differing)| *differing == 0)
+            })
+        };
+        let mut changes = Vec::new();
+        for (key, Differing { methods, spot, seen }) in &found {
+            let (service, pattern, now, part) = *key;
+            if is_told(key, methods) {
                 continue;
             }
-            let same =
-                |other: &str| !methods.iter().any(|method| differs.contains(&(*service, other, *method)));
             let except: BTreeSet<&str> = spots
                 .iter()
-                .filter(|other| other.service == *service && other.pattern != *pattern)
+                .filter(|other| part.is_none() && other.service == service && other.pattern != pattern)
                 .map(|other| other.pattern.as_str())
-                .filter(|other| same(other) && self.covers(pattern, other))
+                .filter(|other| same(service, other, methods) && self.covers(pattern, other))
                 .collect();
             changes.push(Change {
                 principals: Vec::new(),
-                now: *now,
-                service: (*service).to_owned(),
-                pattern: (*pattern).to_owned(),
+                now,
+                service: service.to_owned(),
+                pattern: pattern.to_owned(),
                 methods: METHODS.into_iter().filter(|method| methods.contains(method)).collect(),
                 except: except.into_iter().map(str::to_owned).collect(),
-                example: found.spot.path.clone(),
-                before_by: found.seen.before_by.clone(),
-                now_by: found.seen.now_by.clone(),
+                is_part: part.is_some(),
+                example: spot.path.clone(),
+                before_by: seen.before_by.clone(),
+                now_by: seen.now_by.clone(),
             });
         }
         changes
+    }
+
+    /// Whether a pattern, or each of two that are told as one, matches a path under either policy.
+    fn matches(&self, pattern: &str, path: &str) -> bool {
+        [self.old, self.new].iter().any(|side| {
+            let matches = |pattern| match &side.shape.path {
+                Some(column) => column.is_free(pattern) || column.matches(side.policy, pattern, path),
+                None => true,
+            };
+            pattern.split(AND).all(matches)
+        })
     }
 
     /// Whether one pattern covers the other by the function of either policy.

@@ -8,6 +8,7 @@ use super::super::language::{Plain, covers};
 use super::super::members::Members;
 use super::super::shape::Shape;
 use super::super::witness::{Services, Witnesses};
+use super::AND;
 use crate::policy::Policy;
 use crate::policy::rows::Row;
 
@@ -64,6 +65,6 @@ pub(super) fn narrower(side: &Side<'_>, a: &str, b: &str) -> String {
     match (side.symbols(a), side.symbols(b)) {
         (Some(wide), Some(narrow)) if covers(&wide, &narrow) => b.to_owned(),
         (Some(narrow), Some(wide)) if covers(&wide, &narrow) => a.to_owned(),
-        _ => format!("{a} and {b}"),
+        _ => format!("{a}{AND}{b}"),
     }
 }
