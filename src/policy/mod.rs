@@ -20,6 +20,7 @@
 //! | [`format`](mod@format) | the canonical layout of policy files |
 //! | [`raw`] | casbin-rs as it is, for comparing |
 //! | [`explain`] | one decision with all its reasons |
+//! | [`review`] | who may do what, what changes, what was hardly meant |
 //! | [`watch`] | when policy files may have changed |
 //! | [`error`] | why a policy was refused |
 //!
@@ -47,6 +48,7 @@ pub mod paths;
 pub mod patterns;
 pub mod probe;
 pub mod raw;
+pub mod review;
 pub mod roles;
 pub mod rows;
 pub mod watch;

@@ -1,6 +1,6 @@
 //! Where a policy is, and how it is loaded.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
 
@@ -72,6 +72,11 @@ impl Source {
             forms: PathForms::granted([allowed]),
         };
         Ok(Found { sources, settings: None, allowed })
+    }
+
+    /// The config, if one was given.
+    pub(super) fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
     }
 
     /// The policy itself, loaded and checked as a gate would.
