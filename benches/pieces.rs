@@ -191,7 +191,8 @@ fn caller() -> Caller {
 
 /// On one core each: what is read ahead of them is in the page cache.
 fn verify() {
-    let records = std::env::var("PIECES_RECORDS").ok().map_or(1_000_000, |text| text.parse().unwrap());
+    let records: u64 = std::env::var("PIECES_RECORDS").ok().map_or(1_000_000, |text| text.parse().unwrap());
+    let records = records.next_multiple_of(2);
     let dir = common::on_disk();
     let key = fill(dir.path(), records);
     scanned(dir.path());
@@ -209,10 +210,10 @@ fn fill(dir: &Path, records: u64) -> VerifierKey {
     let options = RocksOptions { durability: Durability::Os, ..RocksOptions::default() };
     let store = RocksStore::create(dir, &identity, options).unwrap();
     let mut writer = filled::Writer::new(&store, key);
-    // In pairs, as calls leave them; the last of them is the last record.
+    // In pairs, as calls leave them.
     while writer.size() < records {
-        for call in 0..64.min((records - writer.size()) / 2) {
-            let index = writer.push(&filled::decision(call));
+        for _ in 0..64.min((records - writer.size()).div_ceil(2)) {
+            let index = writer.push(&filled::decision(writer.size()));
             writer.push(&filled::outcome(index));
         }
         writer.commit();

@@ -255,7 +255,13 @@ http {{
     location / {{ return 200 '{{"order":10042,"state":"shipped","items":[{{"sku":"kettle","count":1}}],"total":"39.90"}}'; }}
     location ~ /64k$ {{ try_files /64k =404; }}
     location ~ /1m$ {{ try_files /1m =404; }}
+    # Reads the whole body before it answers, as services do that want it.
+    location ~ /up$ {{
+      client_body_buffer_size 2m; proxy_pass http://unix:{place.dir}/answers;
+      proxy_pass_request_body off; proxy_set_header Content-Length "";
+    }}
   }}
+  server {{ listen unix:{place.dir}/answers; location / {{ return 200 "taken"; }} }}
 }}
 """
     return [["nginx", "-p", place.dir, "-e", f"{place.dir}/upstream.log", "-c", place.write("upstream.conf", config)]]
