@@ -107,6 +107,9 @@ def arguments():
     unknown = [name for name in options.proxies if name not in KNOWN]
     if unknown:
         parser.error(f"no proxy {' '.join(unknown)}; there are {' '.join(KNOWN)}")
+    # Proxies run in directories of their own.
+    for path in ("results", "portcullis", "beside"):
+        setattr(options, path, os.path.abspath(getattr(options, path)))
     missing = [path for path in (options.portcullis, options.beside) if not os.path.exists(path)]
     if missing and not options.table:
         parser.error(f"{' '.join(missing)} missing; `make peers` builds it")
