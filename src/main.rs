@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use portcullis::cli::{self, AuditCommand, Cli, Command};
+use portcullis::cli::{self, AuditCommand, Cli, Command, PolicyCommand};
 
 fn main() -> ExitCode {
     let ran = match Cli::parse().command {
@@ -19,6 +19,9 @@ fn main() -> ExitCode {
         Command::Audit(AuditCommand::List(args)) => cli::audit::list::run(&args),
         Command::Audit(AuditCommand::Show(args)) => cli::audit::show::run(&args),
         Command::Audit(AuditCommand::Export(args)) => cli::audit::export::run(&args),
+        Command::Policy(PolicyCommand::Test(args)) => cli::policy::test::run(&args),
+        Command::Policy(PolicyCommand::Fmt(args)) => cli::policy::fmt::run(&args),
+        Command::Policy(PolicyCommand::Enforce(args)) => cli::policy::enforce::run(&args),
     };
     cli::exit(ran)
 }

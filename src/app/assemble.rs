@@ -129,9 +129,14 @@ fn assemble_with(
 }
 
 impl Parts {
+    /// The policy.
+    pub fn policy(&self) -> &Policy {
+        self.gate.policy()
+    }
+
     /// How many rows and role links the policy has.
     pub fn rows(&self) -> u64 {
-        let counts = self.gate.policy().counts();
+        let counts = self.policy().counts();
         counts.rules as u64 + counts.links as u64
     }
 

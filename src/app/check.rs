@@ -8,6 +8,7 @@ use crate::audit::mark::{self, MarkError, MarkFile};
 use crate::audit::rocks::{OpenError, RocksStore};
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::policy::Policy;
 
 /// Something that settings name and that does not hold.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +36,12 @@ pub fn check(settings: &Settings) -> Proof {
     proof.add(assemble(settings, &Clock::system()).map(|parts| {
         let (services, issuers) = (settings.services.len(), settings.issuers.len());
         let mut holding = vec![
-            format!("policy {}: {} rows and role links", parts.epochs.policy, parts.rows()),
+            format!(
+                "policy {}: {} rows and role links, {}",
+                parts.epochs.policy,
+                parts.rows(),
+                cost(parts.policy())
+            ),
             format!("config {}: {services} service(s), {issuers} issuer(s)", parts.epochs.config),
         ];
         let (server, admin) = (&settings.server, &settings.admin);
@@ -49,6 +55,19 @@ pub fn check(settings: &Settings) -> Proof {
     }));
     proof.add(check_log(settings));
     proof
+}
+
+/// How a policy's answers are found, and what one costs as measured just now.
+fn cost(policy: &Policy) -> String {
+    let micros = policy.probe_cost().as_secs_f64() * 1e6;
+    if policy.is_compiled() {
+        format!("compiled ({micros:.1} us a decision here)")
+    } else {
+        format!(
+            "not compiled: its matcher is evaluated row by row ({micros:.0} us a decision here, more with each row; \
+             docs/policy.md says which matchers are compiled)"
+        )
+    }
 }
 
 impl Proof {

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, oneshot, watch};
@@ -137,6 +138,7 @@ impl Reloader {
                             policy_loaded,
                             ..Live::clone(&live)
                         }));
+                        retire(Arc::clone(live.gate.policy()));
                         self.0.refusals.policy.store(None);
                         tracing::info!(epoch = %epochs.policy, "a new policy is in force");
                         metrics::counter!("portcullis_policy_loads_total", "result" => "loaded").increment(1);
@@ -239,8 +241,24 @@ impl Reloader {
         self.0.journal.bound_denials(settings.limits.denial_bytes);
         *current = Current { settings, _refreshing: keep_keys_fresh(&new) };
         self.0.live.store(Arc::new(new));
+        retire(Arc::clone(old.gate.policy()));
         Ok(epochs)
     }
+}
+
+/// How often it is looked whether a policy is still asked.
+const RETIRING: Duration = Duration::from_millis(100);
+
+/// Lets go of a policy that is no longer in force. To free a large one takes milliseconds, which whoever happens to be the
+/// last to ask it should not have to wait for.
+fn retire(policy: Arc<Policy>) {
+    tokio::spawn(async move {
+        while Arc::strong_count(&policy) > 1 {
+            tokio::time::sleep(RETIRING).await;
+        }
+        // Where the runtime is ending, so is the process.
+        let _ = tokio::task::spawn_blocking(move || drop(policy)).await;
+    });
 }
 
 /// Keeps the issuers' keys fresh until the returned end is dropped.

@@ -47,7 +47,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
 fn told<E: std::fmt::Display>(errors: &[E]) -> Result<Outcome> {
     let mut out = std::io::stdout().lock();
     for error in errors {
-        writeln!(out, "{error}")?;
+        writeln!(out, "{error:#}")?;
     }
     eprintln!("{} in this config", count(errors.len() as u64, "error"));
     Ok(Outcome::DoesNotHold)

@@ -1,8 +1,8 @@
-//! Files made once: never over another, secrets for the owner only.
+//! Files made once: never over another, secrets for the owner only. And one that takes the place of another, whole.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -28,6 +28,33 @@ fn write_new(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     file.write_all(content)
         .and_then(|()| file.sync_all())
         .with_context(|| format!("{} cannot be written", path.display()))
+}
+
+/// Puts `content` in the place of `path`, whole or not at all: owner and mode stay, and a link goes on leading there.
+/// A crash leaves the old file, or the new one, and at worst a stray file beside it.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
+    let target = path.canonicalize().with_context(|| format!("{} cannot be found", path.display()))?;
+    let known = target.metadata().with_context(|| format!("{} cannot be read", path.display()))?;
+    let (Some(directory), Some(name)) = (target.parent(), target.file_name()) else {
+        bail!("{} is no file", path.display())
+    };
+    let beside = directory.join(format!(".{}.{:016x}", name.display(), salt()?));
+    let swap = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+        file.write_all(content)?;
+        let made = file.metadata()?;
+        if (made.uid(), made.gid()) != (known.uid(), known.gid()) {
+            fchown(&file, Some(known.uid()), Some(known.gid()))?;
+        }
+        file.set_permissions(known.permissions())?;
+        file.sync_all()?;
+        std::fs::rename(&beside, &target)
+    };
+    swap().map_err(|error| {
+        // What is left beside is of no use to anybody.
+        let _ = std::fs::remove_file(&beside);
+        anyhow::Error::from(error).context(format!("{} cannot be replaced", path.display()))
+    })
 }
 
 /// Makes the directory `path` and its parents, for its owner only.
@@ -57,9 +84,7 @@ pub(crate) struct TempDir(PathBuf);
 
 impl TempDir {
     pub(crate) fn new() -> Result<Self> {
-        let mut salt = [0; 8];
-        getrandom::fill(&mut salt).context("no random bytes from the operating system")?;
-        let path = std::env::temp_dir().join(format!("portcullis-{:016x}", u64::from_ne_bytes(salt)));
+        let path = std::env::temp_dir().join(format!("portcullis-{:016x}", salt()?));
         make_private_dir(&path)?;
         Ok(Self(path))
     }
@@ -67,6 +92,13 @@ impl TempDir {
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }
+}
+
+/// A name nobody else has.
+fn salt() -> Result<u64> {
+    let mut salt = [0; 8];
+    getrandom::fill(&mut salt).context("no random bytes from the operating system")?;
+    Ok(u64::from_ne_bytes(salt))
 }
 
 impl Drop for TempDir {
@@ -90,6 +122,21 @@ mod tests {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         assert!(write_secret(&file, b"two").unwrap_err().to_string().contains("not overwritten"));
         assert_eq!(std::fs::read(&file).unwrap(), b"one");
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_keeps_its_mode_and_its_links() {
+        let dir = TempDir::new().unwrap();
+        let (file, link) = (dir.path().join("policy.csv"), dir.path().join("link.csv"));
+        write_public(&file, b"one").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        replace(&link, b"two").unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), b"two");
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o640);
+        assert!(link.symlink_metadata().unwrap().is_symlink());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left beside");
+        assert!(replace(&dir.path().join("absent"), b"").is_err());
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! | [`serve`], [`check`] | the gate; its config, proved |
 //! | [`demo`] | the whole gate, shown at work |
 //! | [`keygen`], [`token`] | a log's signing key; development tokens |
+//! | [`policy`] | what authors of policies do |
 //! | [`audit`] | create, mark, verify, list, show and export a log |
 //! | `dev` | the development issuer: its key, key set and tokens |
 //! | `files` | files made once, and the config template |
@@ -14,7 +15,7 @@
 //!
 //! Invariants:
 //! 1. What a script may read goes to stdout, everything else to stderr.
-//! 2. No file is ever overwritten. Files with secrets are made with mode 0600.
+//! 2. No file is ever overwritten, but by `policy fmt`, whose work that is. Files with secrets are made with mode 0600.
 //! 3. No command changes or deletes a record.
 
 #![allow(clippy::print_stdout)] // printing is what commands do
@@ -27,6 +28,7 @@ mod files;
 pub mod init;
 pub mod keygen;
 mod out;
+pub mod policy;
 pub mod serve;
 pub mod token;
 
@@ -64,6 +66,9 @@ pub enum Command {
     /// Create, verify and read the audit log
     #[command(subcommand, after_help = audit::AFTER_HELP)]
     Audit(AuditCommand),
+    /// Test, ask and lay out policies, without a gate
+    #[command(subcommand, after_help = policy::AFTER_HELP)]
+    Policy(PolicyCommand),
 }
 
 /// What can be done with a log. Nothing here changes a record.
@@ -81,6 +86,17 @@ pub enum AuditCommand {
     Show(audit::show::Args),
     /// Write all records to a file, exactly as stored, for somebody else to verify
     Export(audit::export::Args),
+}
+
+/// What can be done with a policy. Nothing here changes what a gate decides by.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Hold a policy against a table of expected answers
+    Test(policy::test::Args),
+    /// Lay policy files out: columns under one another, quotes only where they must be
+    Fmt(policy::fmt::Args),
+    /// Ask for one decision, of a gate or of casbin itself
+    Enforce(policy::enforce::Args),
 }
 
 /// What came of a command that could do its work.

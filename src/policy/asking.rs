@@ -162,8 +162,7 @@ fn linked(at: usize, from: &Dynamic, to: &Dynamic, domain: Option<&Dynamic>) -> 
         let (from, to) = (dynamic_to_str(from), dynamic_to_str(to));
         let domain = domain.map(dynamic_to_str);
         let Some(graph) = frame.tables.roles.get(at) else { return Dynamic::UNIT };
-        // The request's roles are rows of `g`, in the request's own domain if it has domains.
-        let holds = at == 0 && domain.as_deref().is_none_or(|domain| domain == frame.service);
+        let holds = Overlay::holds(at, domain.as_deref(), &frame.service);
         let overlay = holds.then_some(Overlay { user: &frame.user, roles: &frame.roles });
         graph.reaches(&from, &to, domain.as_deref().unwrap_or_default(), overlay).into()
     })

@@ -9,8 +9,11 @@ use casbin::rhai::ImmutableString;
 use casbin::{CoreApi, Enforcer};
 
 use super::asking::{self, Tables};
-use super::model::RequestName;
+use super::expression::Expression;
+use super::index::{Hits, Index};
+use super::model::{ModelText, RequestName};
 use super::patterns::{Function, PatternError};
+use super::rows::Row;
 use crate::access::{Decision, Reason, Rule};
 use crate::audit::hash::Hash;
 
@@ -96,13 +99,26 @@ pub struct Counts {
     pub links: usize,
 }
 
+/// What works out the answers.
+pub(super) enum Engine {
+    /// Our index, for a matcher that it can hold.
+    Index(Index),
+    /// casbin itself, which looks at every row.
+    Casbin(Box<Enforcer>),
+}
+
 /// A policy that loaded, was checked and probed. Immutable, and asked from any number of threads at once.
 pub struct Policy {
-    pub(super) enforcer: Enforcer,
+    pub(super) engine: Engine,
     pub(super) tables: Arc<Tables>,
-    pub(super) request: Vec<RequestName>,
-    /// By position among the enforcer's rows.
+    pub(super) model: ModelText,
+    /// The matcher as a tree, if it is of that shape.
+    pub(super) expression: Option<Expression>,
+    /// Distinct `p` rows in the order they are evaluated.
+    pub(super) rows: Vec<Row>,
+    /// The same rows as decisions name them.
     pub(super) rules: Vec<Arc<Rule>>,
+    pub(super) links: Vec<Row>,
     pub(super) epoch: Hash,
     pub(super) counts: Counts,
     pub(super) probe_cost: Duration,
@@ -111,7 +127,17 @@ pub struct Policy {
 impl Policy {
     /// Whether `question` may go through. Total: errors and panics are [`Verdict::Failed`].
     pub fn decide(&self, question: &Question<'_>) -> Verdict {
-        let evaluate = || self.enforcer.enforce(self.values(question));
+        match &self.engine {
+            Engine::Index(index) => {
+                let (allowed, hits) = index.ask(&self.rows, question);
+                self.verdict(allowed, hits)
+            }
+            Engine::Casbin(enforcer) => self.enforce(enforcer, question),
+        }
+    }
+
+    fn enforce(&self, enforcer: &Enforcer, question: &Question<'_>) -> Verdict {
+        let evaluate = || enforcer.enforce(self.values(question));
         let (answer, trace) = asking::ask(&self.tables, question, evaluate);
         if let Some(fault) = trace.fault {
             return Verdict::Failed(fault);
@@ -119,14 +145,48 @@ impl Policy {
         match answer {
             None => Verdict::Failed(EvaluationError::Panicked),
             Some(Err(error)) => Verdict::Failed(EvaluationError::Casbin(Box::new(error))),
-            Some(Ok(true)) => Verdict::Allow { rule: self.rule(trace.allowed_by) },
-            Some(Ok(false)) => Verdict::Deny { rule: self.rule(trace.denied_by) },
+            Some(Ok(allowed)) => {
+                self.verdict(allowed, Hits { allow: trace.allowed_by, deny: trace.denied_by })
+            }
         }
+    }
+
+    fn verdict(&self, allowed: bool, hits: Hits) -> Verdict {
+        if allowed {
+            Verdict::Allow { rule: self.rule(hits.allow) }
+        } else {
+            Verdict::Deny { rule: self.rule(hits.deny) }
+        }
+    }
+
+    /// Whether an index was compiled for it. Without one, casbin evaluates every row for every request.
+    pub fn is_compiled(&self) -> bool {
+        matches!(self.engine, Engine::Index(_))
     }
 
     /// The policy's name: SHA-256 over model and policy files as loaded.
     pub fn epoch(&self) -> Hash {
         self.epoch
+    }
+
+    /// The model.
+    pub fn model(&self) -> &ModelText {
+        &self.model
+    }
+
+    /// The matcher as a tree, if it is of that shape.
+    pub fn expression(&self) -> Option<&Expression> {
+        self.expression.as_ref()
+    }
+
+    /// The distinct `p` rows, in the order they are evaluated: a row that comes twice has its last place.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// The distinct rows of `g`, `g2`, …
+    pub fn links(&self) -> &[Row] {
+        &self.links
     }
 
     /// How much the policy holds.
@@ -146,7 +206,7 @@ impl Policy {
     }
 
     fn values(&self, question: &Question<'_>) -> Vec<ImmutableString> {
-        self.request.iter().map(|name| question.value(*name)).collect()
+        self.model.request.iter().map(|name| question.value(*name)).collect()
     }
 }
 
@@ -160,16 +220,21 @@ impl std::fmt::Debug for Policy {
 }
 
 impl Question<'_> {
-    /// The value of a request name, as the matcher sees it.
-    pub fn value(&self, name: RequestName) -> ImmutableString {
+    /// Gives `with` the value of a request name, as the matcher sees it.
+    pub fn with<T>(&self, name: RequestName, with: impl FnOnce(&str) -> T) -> T {
         match name {
-            RequestName::Sub => self.user.into(),
-            RequestName::Dom => self.service.into(),
-            RequestName::Obj => self.path.into(),
-            RequestName::Act => self.method.into(),
-            RequestName::Host => self.host.into(),
-            RequestName::Ip => self.ip.to_canonical().to_string().into(),
+            RequestName::Sub => with(self.user),
+            RequestName::Dom => with(self.service),
+            RequestName::Obj => with(self.path),
+            RequestName::Act => with(self.method),
+            RequestName::Host => with(self.host),
+            RequestName::Ip => with(&self.ip.to_canonical().to_string()),
         }
+    }
+
+    /// The value of a request name, as casbin takes it.
+    pub(super) fn value(&self, name: RequestName) -> ImmutableString {
+        self.with(name, |value| value.into())
     }
 }
 

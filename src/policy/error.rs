@@ -1,9 +1,14 @@
 //! Why a policy was refused: what, where, and what to write instead.
 
+mod excerpt;
+
 use std::fmt;
 
+pub use self::excerpt::Excerpt;
+use super::load::Text;
 use super::paths::Unmatchable;
 use super::patterns::{Function, PatternError};
+use super::rows::lines;
 
 /// Why a policy was refused: at least one fault, in the order of the files, at most [`LoadError::MOST`].
 #[derive(Debug)]
@@ -11,7 +16,8 @@ pub struct LoadError {
     faults: Vec<Fault>,
 }
 
-/// One thing wrong with a policy, and where. Prints as `file:line: what; what to write`.
+/// One thing wrong with a policy, and where. Prints as `file:line:column: what; what to write`; in the alternate form
+/// (`{:#}`) with the line itself below, and a mark where it is.
 #[derive(Debug)]
 pub struct Fault {
     /// The file, as the config names it.
@@ -20,6 +26,8 @@ pub struct Fault {
     pub line: Option<u32>,
     /// What is wrong.
     pub problem: Problem,
+    /// The line, once it is known.
+    pub excerpt: Option<Excerpt>,
 }
 
 /// What can be wrong with a policy.
@@ -28,6 +36,12 @@ pub enum Problem {
     /// The file could not be read.
     #[error("cannot be read: {0}")]
     Unreadable(#[source] std::io::Error),
+    /// The name of policy files is no pattern.
+    #[error("is not a pattern of file names: {0}")]
+    FilePattern(#[source] globset::Error),
+    /// A directory without policy files, or a pattern that no file fits.
+    #[error("no file here fits {0}")]
+    NoFiles(String),
     /// The file is not UTF-8.
     #[error("is not UTF-8; save the file as UTF-8")]
     NotUtf8,
@@ -56,6 +70,11 @@ pub enum Problem {
     /// `g3` without `g2`: casbin stops reading at the gap.
     #[error("`{0}` is defined but `{1}` is not; number role definitions without a gap")]
     RoleGap(String, String),
+    /// A `priority` column under an effect for which the order of rows counts.
+    #[error(
+        "casbin-rs does not order rows by a column `priority`, as Casbin for Go does; remove it, and put the rows in the order that they are to be asked in"
+    )]
+    PriorityColumn,
     /// The same key twice in a section.
     #[error("`{0}` is defined twice; it first stands at line {1}")]
     DefinedTwice(String, u32),
@@ -189,6 +208,26 @@ impl LoadError {
     }
 }
 
+impl LoadError {
+    /// The same, each fault with its line as it stands in one of `texts`.
+    #[must_use]
+    pub fn quoting<'a>(mut self, texts: impl Iterator<Item = &'a Text> + Clone) -> Self {
+        for fault in &mut self.faults {
+            let text = texts.clone().find(|text| text.name == fault.file);
+            let line = fault.line.and_then(|line| lines(&text?.text).find(|(number, _)| *number == line));
+            fault.excerpt = line.map(|(_, line)| Excerpt::of(line, fault.problem.culprit()));
+        }
+        self
+    }
+}
+
+impl Fault {
+    /// A fault without its excerpt.
+    pub fn new(file: impl Into<String>, line: Option<u32>, problem: Problem) -> Self {
+        Self { file: file.into(), line, problem, excerpt: None }
+    }
+}
+
 impl From<Fault> for LoadError {
     fn from(fault: Fault) -> Self {
         Self { faults: vec![fault] }
@@ -211,9 +250,17 @@ impl std::error::Error for LoadError {}
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            Some(line) => write!(f, "{}:{line}: {}", self.file, self.problem),
-            None => write!(f, "{}: {}", self.file, self.problem),
+        f.write_str(&self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        if let Some(excerpt) = &self.excerpt {
+            write!(f, ":{}", excerpt.column)?;
+        }
+        write!(f, ": {}", self.problem)?;
+        match &self.excerpt {
+            Some(excerpt) if f.alternate() => write!(f, "\n{excerpt}"),
+            Some(_) | None => Ok(()),
         }
     }
 }
@@ -232,7 +279,7 @@ impl Faults {
     /// Notes a fault; `false` once there are enough of them and the pass should stop.
     pub fn note(&mut self, file: &str, line: Option<u32>, problem: Problem) -> bool {
         if self.0.len() < LoadError::MOST {
-            self.0.push(Fault { file: file.to_owned(), line, problem });
+            self.0.push(Fault::new(file, line, problem));
         }
         self.0.len() < LoadError::MOST
     }

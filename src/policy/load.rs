@@ -1,6 +1,6 @@
 //! From sources to a [`Policy`]: read, check, assemble, probe. Nothing is half loaded.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -10,8 +10,11 @@ use std::task::{Context, Poll, Waker};
 use casbin::{CoreApi, DefaultModel, Enforcer, Model, NullAdapter};
 
 use super::asking::{Tables, equip};
-use super::decide::{Counts, Policy};
+use super::decide::{Counts, Engine, Policy};
 use super::error::{Fault, Faults, LoadError, Problem};
+use super::expression::Expression;
+use super::files;
+use super::index::Index;
 use super::matcher::{Matcher, Operand, Use, evaluable};
 use super::model::{ModelText, RequestName};
 use super::paths::{Comparison, PathForms, matchable};
@@ -27,7 +30,7 @@ use crate::audit::hash::Hash;
 pub struct Sources {
     /// The model file.
     pub model: PathBuf,
-    /// The policy files, in order.
+    /// The policy files, in order; a directory or a pattern stands for the files it names.
     pub policies: Vec<PathBuf>,
     /// What paths may look like, over all services.
     pub forms: PathForms,
@@ -51,7 +54,7 @@ impl Policy {
     pub fn load(sources: &Sources) -> Result<Self, LoadError> {
         let model = Text::read(&sources.model)?;
         let policies: Result<Vec<Text>, LoadError> =
-            sources.policies.iter().map(|path| Text::read(path)).collect();
+            files::expand(&sources.policies)?.iter().map(|path| Text::read(path)).collect();
         Self::load_text(&model, &policies?, sources.forms)
     }
 
@@ -60,43 +63,61 @@ impl Policy {
     /// # Errors
     /// As [`Policy::load`].
     pub fn load_text(model: &Text, policies: &[Text], forms: PathForms) -> Result<Self, LoadError> {
+        Self::assembled(model, policies, forms)
+            .map_err(|error| error.quoting(std::iter::once(model).chain(policies)))
+    }
+
+    fn assembled(model: &Text, policies: &[Text], forms: PathForms) -> Result<Self, LoadError> {
         let epoch = epoch(model, policies);
         let read = ModelText::read(model)?;
-        let in_matcher = |problem| {
-            LoadError::from(Fault { file: model.name.clone(), line: Some(read.matcher_line), problem })
-        };
+        let in_matcher = |problem| LoadError::from(Fault::new(&model.name, Some(read.matcher_line), problem));
         let matcher = Matcher::read(&read).map_err(in_matcher)?;
         let rows = checked_rows(model, &read, policies)?;
-        let (rules, links): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| row.ptype == "p");
+        let (rules, links): (Vec<Row>, Vec<Row>) =
+            distinct(rows).into_iter().partition(|row| row.ptype == "p");
         if rules.is_empty() && (read.allows_by_default() || needs_rows(&matcher)) {
             let file = policies.first().unwrap_or(model).name.clone();
-            return Err(Fault { file, line: None, problem: Problem::Empty }.into());
+            return Err(Fault::new(file, None, Problem::Empty).into());
         }
         let mut patterns = Patterns::default();
         compile_literals(&matcher, &mut patterns).map_err(in_matcher)?;
         check_columns(&read, &matcher, &rules, forms, &mut patterns)?;
 
         let tables = Arc::new(Tables { patterns, roles: role_graphs(&read, &links) });
-        let (enforcer, rules) = assemble(&read, &rules).map_err(in_matcher)?;
-        let counts = Counts { rules: rules.len(), links: tables.roles.iter().map(RoleGraph::links).sum() };
+        let expression = Expression::read(&read).map_err(in_matcher)?;
+        let index = match &expression {
+            Some(expression) if !rules.is_empty() => Index::compile(&read, expression, &rules, &tables),
+            _ => None,
+        };
+        let engine = match index {
+            Some(index) => Engine::Index(index),
+            None => Engine::Casbin(Box::new(assemble(&read, &rules).map_err(in_matcher)?)),
+        };
         let policy = Self {
-            enforcer,
-            tables,
-            request: read.request.clone(),
+            engine,
+            expression,
+            counts: Counts { rules: rules.len(), links: tables.roles.iter().map(RoleGraph::links).sum() },
             rules: rules.iter().map(|row| Arc::new(row.rule())).collect(),
+            tables,
+            model: read,
+            rows: rules,
+            links,
             epoch,
-            counts,
             probe_cost: std::time::Duration::ZERO,
         };
-        let probe_cost = probe::run(model, &read, &matcher, &policy, &rules)?;
+        let probe_cost = probe::run(model, &matcher, &policy)?;
         Ok(Self { probe_cost, ..policy })
     }
 }
 
 impl Text {
-    fn read(path: &Path) -> Result<Self, LoadError> {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is not UTF-8.
+    pub fn read(path: &Path) -> Result<Self, LoadError> {
         let name = path.display().to_string();
-        let fault = |line, problem| Fault { file: name.clone(), line, problem };
+        let fault = |line, problem| Fault::new(&name, line, problem);
         let bytes = std::fs::read(path).map_err(|error| fault(None, Problem::Unreadable(error)))?;
         match String::from_utf8(bytes) {
             Ok(text) => Ok(Self { name, text }),
@@ -258,19 +279,23 @@ fn check_path(matcher: &Matcher, column: usize, field: &str, forms: PathForms) -
     }
 }
 
-/// A graph for each role definition; a row that comes again moves to the end, as in casbin's set of rows.
-fn role_graphs(read: &ModelText, links: &[Row]) -> Vec<RoleGraph> {
+/// The rows without repeats: one that comes again moves to the end, as in casbin's set of rows.
+fn distinct(rows: Vec<Row>) -> Vec<Row> {
     let last: HashMap<(&str, &[String]), usize> =
-        links.iter().enumerate().map(|(at, row)| ((row.ptype.as_str(), row.fields.as_slice()), at)).collect();
+        rows.iter().enumerate().map(|(at, row)| ((row.ptype.as_str(), row.fields.as_slice()), at)).collect();
+    if last.len() == rows.len() {
+        return rows;
+    }
+    let kept: HashSet<usize> = last.into_values().collect();
+    rows.into_iter().enumerate().filter(|(at, _)| kept.contains(at)).map(|(_, row)| row).collect()
+}
+
+/// A graph for each role definition.
+fn role_graphs(read: &ModelText, links: &[Row]) -> Vec<RoleGraph> {
     let mut graphs = Vec::new();
     for definition in &read.roles {
         let mut graph = RoleGraph::default();
-        for (at, row) in links.iter().enumerate() {
-            if row.ptype != definition.name
-                || last.get(&(row.ptype.as_str(), row.fields.as_slice())) != Some(&at)
-            {
-                continue;
-            }
+        for row in links.iter().filter(|row| row.ptype == definition.name) {
             match row.fields.as_slice() {
                 [from, to] => graph.add(from, to, ""),
                 [from, to, domain] => graph.add(from, to, domain),
@@ -282,25 +307,30 @@ fn role_graphs(read: &ModelText, links: &[Row]) -> Vec<RoleGraph> {
     graphs
 }
 
-/// An enforcer over these rows, and the rows in the order it has them.
-fn assemble(read: &ModelText, rules: &[Row]) -> Result<(Enforcer, Vec<Row>), Problem> {
+#[cfg(test)]
+impl Policy {
+    /// The same policy, evaluated by casbin.
+    pub(super) fn uncompiled(&self) -> Self {
+        Self {
+            engine: Engine::Casbin(Box::new(assemble(&self.model, &self.rows).unwrap())),
+            tables: Arc::clone(&self.tables),
+            model: self.model.clone(),
+            expression: self.expression.clone(),
+            rows: self.rows.clone(),
+            rules: self.rules.clone(),
+            links: self.links.clone(),
+            ..*self
+        }
+    }
+}
+
+/// An enforcer over these rows, in this order.
+fn assemble(read: &ModelText, rules: &[Row]) -> Result<Enforcer, Problem> {
     let mut model = casbin_model(read, &read.matcher);
     for row in rules {
         model.add_policy("p", "p", row.fields.clone());
     }
-    let by_fields: HashMap<&[String], &Row> = rules.iter().map(|row| (row.fields.as_slice(), row)).collect();
-    let ordered = model
-        .get_model()
-        .get("p")
-        .and_then(|section| section.get("p"))
-        .map(|p| {
-            p.get_policy()
-                .iter()
-                .filter_map(|fields| by_fields.get(fields.as_slice()).copied().cloned())
-                .collect()
-        })
-        .unwrap_or_default();
-    Ok((enforcer(read, model)?, ordered))
+    enforcer(read, model)
 }
 
 /// The model as casbin has it, without role definitions: roles are functions of ours.
@@ -309,7 +339,7 @@ pub(super) fn casbin_model(read: &ModelText, matcher: &str) -> DefaultModel {
     let mut model = DefaultModel::default();
     model.add_def("r", "r", &request.join(", "));
     model.add_def("p", "p", &read.columns.join(", "));
-    model.add_def("e", "e", &read.effect);
+    model.add_def("e", "e", read.effect.as_str());
     model.add_def("m", "m", matcher);
     model
 }

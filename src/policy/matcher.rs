@@ -68,7 +68,7 @@ pub enum Use {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Token {
+pub(super) enum Token {
     /// A name, `r.x` and `p.x` being one.
     Name(String),
     Text(String),
@@ -147,7 +147,7 @@ pub fn evaluable(expression: &str) -> Result<(), Problem> {
 type Tokens = [(Token, usize)];
 
 /// The tokens of an expression, each with the byte it begins at.
-fn tokens(text: &str) -> Result<Vec<(Token, usize)>, Problem> {
+pub(super) fn tokens(text: &str) -> Result<Vec<(Token, usize)>, Problem> {
     let mut tokens = Vec::new();
     let mut at = 0;
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {

@@ -7,12 +7,17 @@
 //! | [`model`] | the model file, read strictly |
 //! | [`rows`] | policy rows, read strictly |
 //! | [`matcher`] | what a matcher does with its names, as far as its tokens show |
+//! | [`expression`] | a matcher as a tree, where it is of the plain shape that most have |
+//! | [`index`] | such a matcher and its rows compiled, so that a decision costs what matches |
 //! | [`patterns`] | keyMatch and its kin: compiled once, bounded, without panics |
 //! | [`paths`] | patterns that no canonical path can match |
 //! | [`roles`] | role graphs, and a request's own roles laid over them |
 //! | [`asking`] | what one evaluation inside casbin sees and leaves behind, per thread |
 //! | [`probe`] | evaluations at load, so that errors surface there |
 //! | [`cases`] | a table of expected answers |
+//! | [`files`] | the files that a config's words for policy files name |
+//! | [`format`](mod@format) | the canonical layout of policy files |
+//! | [`raw`] | casbin-rs as it is, for comparing |
 //! | [`watch`] | when policy files may have changed |
 //! | [`error`] | why a policy was refused |
 //!
@@ -27,12 +32,17 @@ pub mod asking;
 pub mod cases;
 pub mod decide;
 pub mod error;
+pub mod expression;
+pub mod files;
+pub mod format;
+pub mod index;
 pub mod load;
 pub mod matcher;
 pub mod model;
 pub mod paths;
 pub mod patterns;
 pub mod probe;
+pub mod raw;
 pub mod roles;
 pub mod rows;
 pub mod watch;
@@ -40,9 +50,12 @@ pub mod watch;
 pub use cases::{Case, CasesError};
 pub use decide::{Counts, EvaluationError, Policy, Question, Verdict};
 pub use error::{Fault, LoadError, Problem};
+pub use expression::{Expression, Term, Test};
 pub use load::{Sources, Text};
 pub use paths::PathForms;
 pub use watch::{WatchError, Watcher};
 
+#[cfg(test)]
+mod examples;
 #[cfg(test)]
 mod tests;

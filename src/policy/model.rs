@@ -8,14 +8,42 @@ use super::error::{Fault, LoadError, Problem};
 use super::load::Text;
 use super::rows::lines;
 
-/// The four effects casbin-rs implements, as written in a model.
-const EFFECTS: [&str; 4] = [
-    "some(where (p.eft == allow))",
-    "some(where (p.eft == allow)) && !some(where (p.eft == deny))",
-    DENY_ONLY,
-    "priority(p.eft) || deny",
-];
-const DENY_ONLY: &str = "!some(where (p.eft == deny))";
+/// How the rows that match make an answer: the four effects that casbin-rs implements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// A row allows.
+    AllowOverride,
+    /// A row allows, and none denies.
+    DenyOverride,
+    /// No row denies.
+    AllowUnlessDenied,
+    /// The first row that matches allows.
+    Priority,
+}
+
+impl Effect {
+    const ALL: [Self; 4] = [Self::AllowOverride, Self::DenyOverride, Self::AllowUnlessDenied, Self::Priority];
+
+    /// The effect as a model writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AllowOverride => "some(where (p.eft == allow))",
+            Self::DenyOverride => "some(where (p.eft == allow)) && !some(where (p.eft == deny))",
+            Self::AllowUnlessDenied => "!some(where (p.eft == deny))",
+            Self::Priority => "priority(p.eft) || deny",
+        }
+    }
+
+    /// The answer, from the positions of the first matching row that allows and the first that denies.
+    pub fn of(self, allow: Option<usize>, deny: Option<usize>) -> bool {
+        match self {
+            Self::AllowOverride => allow.is_some(),
+            Self::DenyOverride => allow.is_some() && deny.is_none(),
+            Self::AllowUnlessDenied => deny.is_none(),
+            Self::Priority => allow.is_some_and(|allow| deny.is_none_or(|deny| allow < deny)),
+        }
+    }
+}
 
 /// A model, each part with its line.
 #[derive(Clone, Debug)]
@@ -26,8 +54,8 @@ pub struct ModelText {
     pub columns: Vec<String>,
     /// The role definitions: `g`, `g2`, … in order.
     pub roles: Vec<RoleDefinition>,
-    /// The effect, one of the four casbin-rs has.
-    pub effect: String,
+    /// How matching rows make an answer.
+    pub effect: Effect,
     /// The matcher as written, continuation lines joined, comment removed.
     pub matcher: String,
     /// The line the matcher begins on.
@@ -44,7 +72,7 @@ pub struct RoleDefinition {
 }
 
 /// The values of a request that a model can name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RequestName {
     /// The caller's own principal, or `anonymous`.
     Sub,
@@ -111,13 +139,13 @@ impl ModelText {
 
     /// Whether what no row denies is allowed.
     pub fn allows_by_default(&self) -> bool {
-        self.effect == DENY_ONLY
+        self.effect == Effect::AllowUnlessDenied
     }
 }
 
 impl Fault {
     fn at(text: &Text, line: Option<u32>, problem: Problem) -> Self {
-        Self { file: text.name.clone(), line, problem }
+        Self::new(&text.name, line, problem)
     }
 }
 
@@ -254,16 +282,20 @@ fn request_names(value: &str) -> Result<Vec<RequestName>, Problem> {
         .collect()
 }
 
-fn effect(value: &str, columns: &[String]) -> Result<String, Problem> {
+fn effect(value: &str, columns: &[String]) -> Result<Effect, Problem> {
     // `p_eft` is what casbin makes of `p.eft`; both spellings reach it as the same.
     let written = value.replace("p_eft", "p.eft");
-    if !EFFECTS.contains(&written.as_str()) {
-        return Err(Problem::Effect(value.to_owned()));
-    }
-    if written == DENY_ONLY && !columns.iter().any(|column| column == "eft") {
+    let effect = Effect::ALL
+        .into_iter()
+        .find(|effect| effect.as_str() == written)
+        .ok_or_else(|| Problem::Effect(value.to_owned()))?;
+    if effect == Effect::AllowUnlessDenied && !columns.iter().any(|column| column == "eft") {
         return Err(Problem::NeverDenies);
     }
-    Ok(written)
+    if effect == Effect::Priority && columns.iter().any(|column| column == "priority") {
+        return Err(Problem::PriorityColumn);
+    }
+    Ok(effect)
 }
 
 fn role_definitions(

@@ -3,6 +3,8 @@
 //! Most path patterns are literals, whole-segment wildcards and a tail; those run as a plain walk. Any other becomes
 //! the very regex casbin-rs would build.
 
+mod shape;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
@@ -14,6 +16,8 @@ use globset::{GlobBuilder, GlobMatcher};
 use ipnet::IpNet;
 use lru::LruCache;
 use regex::{Regex, RegexBuilder};
+
+pub(super) use self::shape::Shape;
 
 /// The most memory one compiled regex may take, in bytes.
 const REGEX_BYTES: usize = 1 << 20;
@@ -127,7 +131,7 @@ pub enum Answer {
 /// The patterns of a policy, compiled, by function.
 #[derive(Debug, Default)]
 pub struct Patterns {
-    compiled: HashMap<Function, HashMap<String, Pattern>>,
+    compiled: HashMap<Function, HashMap<String, Arc<Pattern>>>,
 }
 
 impl Patterns {
@@ -144,9 +148,14 @@ impl Patterns {
             {
                 return Err(PatternError::Groups);
             }
-            of_function.insert(pattern.to_owned(), compiled);
+            of_function.insert(pattern.to_owned(), Arc::new(compiled));
         }
         Ok(())
+    }
+
+    /// A pattern that was compiled.
+    pub(super) fn find(&self, function: Function, pattern: &str) -> Option<&Arc<Pattern>> {
+        self.compiled.get(&function)?.get(pattern)
     }
 
     /// Calls `function`; `name` is keyGet2's and keyGet3's third argument. A pattern that is not a row's but made up
@@ -161,7 +170,7 @@ impl Patterns {
         pattern: &str,
         name: &str,
     ) -> Result<Answer, PatternError> {
-        if let Some(known) = self.compiled.get(&function).and_then(|known| known.get(pattern)) {
+        if let Some(known) = self.find(function, pattern) {
             return known.answer(value, name);
         }
         match remembered(function, pattern) {
@@ -191,7 +200,7 @@ fn remembered(function: Function, pattern: &str) -> Result<Arc<Pattern>, Pattern
 
 /// One compiled pattern.
 #[derive(Debug)]
-enum Pattern {
+pub(super) enum Pattern {
     /// keyMatch: equal up to the first `*`, or equal.
     Prefix {
         pattern: String,
@@ -323,9 +332,28 @@ impl Pattern {
                 return Ok(Answer::Part(groups.unwrap_or_default()));
             }
             Self::Glob(glob) => glob.is_match(value),
-            Self::Address(address) => same_address(parse_address(value)?, *address),
-            Self::Network(network) => network.contains(&parse_address(value)?),
+            Self::Address(_) | Self::Network(_) => self.covers(parse_address(value)?),
         }))
+    }
+
+    /// Whether the value matches. `false` where there is no answer, or one that is neither yes nor no.
+    pub(super) fn is_match(&self, value: &str) -> bool {
+        matches!(self.answer(value, ""), Ok(Answer::Matches(true)))
+    }
+
+    /// Whether it is an address or a network that has this address.
+    pub(super) fn covers(&self, value: IpAddr) -> bool {
+        match self {
+            Self::Address(address) => same_address(value, *address),
+            Self::Network(network) => network.contains(&value),
+            Self::Prefix { .. }
+            | Self::AfterPrefix { .. }
+            | Self::Walk { .. }
+            | Self::Regex { .. }
+            | Self::Repeated { .. }
+            | Self::Named { .. }
+            | Self::Glob(_) => false,
+        }
     }
 }
 

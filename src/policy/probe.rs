@@ -22,14 +22,9 @@ const ROWS: usize = 64;
 const MEASUREMENTS: usize = 3;
 
 /// Evaluates every call of the matcher, then rows by themselves, then the whole; returns what a costly denial takes.
-pub(super) fn run(
-    text: &Text,
-    model: &ModelText,
-    matcher: &Matcher,
-    policy: &Policy,
-    rows: &[Row],
-) -> Result<Duration, LoadError> {
-    let in_matcher = |problem| Fault { file: text.name.clone(), line: Some(model.matcher_line), problem };
+pub(super) fn run(text: &Text, matcher: &Matcher, policy: &Policy) -> Result<Duration, LoadError> {
+    let (model, rows) = (policy.model(), policy.rows());
+    let in_matcher = |problem| Fault::new(&text.name, Some(model.matcher_line), problem);
     for call in &matcher.calls {
         // Whatever the call yields, comparing it with itself is a boolean.
         let alone = format!("{0} == {0}", call.text);

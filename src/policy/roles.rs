@@ -4,10 +4,14 @@
 //! a breadth-first walk, newest link first, whose level count rises only when the queue runs empty. (In a bushy graph
 //! it therefore looks further than ten levels; what counts here is that the answer is the same.)
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
+
+use hashbrown::HashMap;
+
+use super::decide::Question;
 
 /// casbin-rs's own bound on levels.
-const LEVELS: usize = 10;
+pub const LEVELS: usize = 10;
 
 /// The links of one role definition, by domain. Without domains, all links are in the domain `""`.
 #[derive(Clone, Debug, Default)]
@@ -16,8 +20,9 @@ pub struct RoleGraph {
     links: usize,
 }
 
+/// The links of one domain. Names have numbers, from 0.
 #[derive(Clone, Debug, Default)]
-struct Domain {
+pub struct Domain {
     ids: HashMap<String, usize>,
     /// Targets by source id, in the order the links were added.
     targets: Vec<Vec<usize>>,
@@ -32,17 +37,28 @@ pub struct Overlay<'a> {
     pub roles: &'a [String],
 }
 
+impl<'a> Overlay<'a> {
+    /// The roles of `question`, as far as they hold in `domain` of role definition `definition`.
+    pub fn of(definition: usize, domain: Option<&str>, question: &Question<'a>) -> Option<Self> {
+        Self::holds(definition, domain, question.service)
+            .then_some(Self { user: question.user, roles: question.roles })
+    }
+
+    /// Whether a request's roles hold there: they are rows of `g`, in the request's own domain if it has domains.
+    pub fn holds(definition: usize, domain: Option<&str>, service: &str) -> bool {
+        definition == 0 && domain.is_none_or(|domain| domain == service)
+    }
+}
+
 impl RoleGraph {
-    /// Adds the link that a row `g, <from>, <to>[, <domain>]` makes.
+    /// Adds the link that a row `g, <from>, <to>[, <domain>]` makes. No row may be added twice.
     pub fn add(&mut self, from: &str, to: &str, domain: &str) {
         if from == to {
             return;
         }
         let domain = self.domains.entry(domain.to_owned()).or_default();
         let (from, to) = (domain.id(from), domain.id(to));
-        if let Some(targets) = domain.targets.get_mut(from)
-            && !targets.contains(&to)
-        {
+        if let Some(targets) = domain.targets.get_mut(from) {
             targets.push(to);
             self.links += 1;
         }
@@ -53,32 +69,47 @@ impl RoleGraph {
         self.links
     }
 
+    /// The domains that have links.
+    pub fn domains(&self) -> impl Iterator<Item = (&str, &Domain)> {
+        self.domains.iter().map(|(name, domain)| (name.as_str(), domain))
+    }
+
+    /// The links of one domain, if it has any.
+    pub fn domain(&self, name: &str) -> Option<&Domain> {
+        self.domains.get(name)
+    }
+
     /// Whether `from` has `to` among its roles in `domain`, or is it. `overlay` holds in this domain if given.
     pub fn reaches(&self, from: &str, to: &str, domain: &str, overlay: Option<Overlay<'_>>) -> bool {
         if from == to {
             return true;
         }
-        let domain = self.domains.get(domain);
-        let view = View { domain, overlay: overlay.filter(|overlay| !overlay.roles.is_empty()) };
+        let view = View::of(self.domain(domain), overlay);
         let (Some(start), Some(goal)) = (view.node(from), view.node(to)) else { return false };
-        let mut queue = VecDeque::from([start]);
-        let mut seen = HashSet::from([start]);
-        let mut level = 0;
-        while level < LEVELS {
-            let Some(node) = queue.pop_front() else { return false };
-            if node == goal {
-                return true;
-            }
-            if queue.is_empty() {
-                level += 1;
-            }
-            view.for_each_target(node, |target| {
-                if seen.insert(target) {
-                    queue.push_back(target);
-                }
-            });
-        }
-        false
+        view.walk(start, |node| node == goal)
+    }
+
+    /// Calls `visit` with the names of all the roles that `from` has in `domain`, itself among them if a link names it.
+    pub fn for_each_reached(
+        &self,
+        from: &str,
+        domain: &str,
+        overlay: Option<Overlay<'_>>,
+        mut visit: impl FnMut(&str),
+    ) {
+        let view = View::of(self.domain(domain), overlay);
+        let Some(start) = view.node(from) else { return };
+        let mut reached = HashSet::new();
+        view.walk(start, |node| {
+            reached.insert(node);
+            false
+        });
+        let names = view.domain.into_iter().flat_map(|domain| domain.ids.keys().map(String::as_str));
+        let overlaid = overlay.into_iter().flat_map(|overlay| overlay.roles.iter().map(String::as_str));
+        names
+            .chain(overlaid)
+            .filter(|name| view.node(name).is_some_and(|node| reached.contains(&node)))
+            .for_each(&mut visit);
     }
 }
 
@@ -92,6 +123,64 @@ impl Domain {
         self.targets.push(Vec::new());
         id
     }
+
+    /// The number of a name.
+    pub fn node(&self, name: &str) -> Option<usize> {
+        self.ids.get(name).copied()
+    }
+
+    /// How many names there are.
+    pub fn nodes(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// Walks of this graph, from one node after another, without any bound on levels.
+    pub fn walk(&self) -> Walk<'_> {
+        Walk { domain: self, seen: vec![0; self.nodes()], round: 0, layer: Vec::new(), next: Vec::new() }
+    }
+}
+
+/// Walks of a graph, whose room is used again and again.
+#[derive(Debug)]
+pub struct Walk<'a> {
+    domain: &'a Domain,
+    /// The last round that saw a node.
+    seen: Vec<usize>,
+    round: usize,
+    layer: Vec<usize>,
+    next: Vec<usize>,
+}
+
+impl Walk<'_> {
+    /// Calls `visit` with each node that `start` leads to, itself first; returns how many links the farthest is away.
+    pub fn from(&mut self, start: usize, mut visit: impl FnMut(usize)) -> usize {
+        self.round += 1;
+        self.layer.clear();
+        self.layer.push(start);
+        if let Some(seen) = self.seen.get_mut(start) {
+            *seen = self.round;
+        }
+        let mut depth = 0;
+        loop {
+            for &node in &self.layer {
+                visit(node);
+                for &target in self.domain.targets.get(node).into_iter().flatten() {
+                    if let Some(seen) = self.seen.get_mut(target)
+                        && *seen != self.round
+                    {
+                        *seen = self.round;
+                        self.next.push(target);
+                    }
+                }
+            }
+            self.layer.clear();
+            std::mem::swap(&mut self.layer, &mut self.next);
+            if self.layer.is_empty() {
+                return depth;
+            }
+            depth += 1;
+        }
+    }
 }
 
 /// A domain's graph with an overlay. Names that only the overlay knows have ids after the graph's.
@@ -100,7 +189,33 @@ struct View<'a> {
     overlay: Option<Overlay<'a>>,
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
+    fn of(domain: Option<&'a Domain>, overlay: Option<Overlay<'a>>) -> Self {
+        Self { domain, overlay: overlay.filter(|overlay| !overlay.roles.is_empty()) }
+    }
+
+    /// Visits what `start` leads to, as far as casbin looks, until `visit` says that it was found; returns whether it did.
+    fn walk(&self, start: usize, mut visit: impl FnMut(usize) -> bool) -> bool {
+        let mut queue = VecDeque::from([start]);
+        let mut seen = HashSet::from([start]);
+        let mut level = 0;
+        while level < LEVELS {
+            let Some(node) = queue.pop_front() else { return false };
+            if visit(node) {
+                return true;
+            }
+            if queue.is_empty() {
+                level += 1;
+            }
+            self.for_each_target(node, |target| {
+                if seen.insert(target) {
+                    queue.push_back(target);
+                }
+            });
+        }
+        false
+    }
+
     fn node(&self, name: &str) -> Option<usize> {
         if let Some(&id) = self.domain.and_then(|domain| domain.ids.get(name)) {
             return Some(id);

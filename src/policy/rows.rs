@@ -8,7 +8,7 @@ use super::load::Text;
 pub const LINE_BYTES: usize = 16 * 1024;
 
 /// One row as written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Row {
     /// Its definition: `p`, `g`, `g2`, …
     pub ptype: String,

@@ -13,6 +13,8 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::files::{expand, listing};
+
 /// Files are taken to be written out once nothing has happened to them for this long…
 const QUIET: Duration = Duration::from_millis(100);
 /// …or after this long in any case.
@@ -36,7 +38,7 @@ pub enum WatchError {
     Unavailable(#[source] notify::Error),
 }
 
-/// Watches some files.
+/// Watches some files, and directories and patterns that name files.
 #[derive(Debug)]
 pub struct Watcher {
     files: Vec<PathBuf>,
@@ -131,6 +133,10 @@ fn is_read(kind: EventKind) -> bool {
 /// The directories in which a change can put another file in this one's place: its own, and those that the symlinks
 /// on its way lead to.
 fn directories(file: &Path) -> Vec<PathBuf> {
+    if let Some((directory, _)) = listing(file) {
+        let real = directory.canonicalize().ok();
+        return std::iter::once(directory.to_owned()).chain(real).collect();
+    }
     let parent = |path: &Path| match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
         Some(parent) => parent.to_owned(),
@@ -143,7 +149,10 @@ fn directories(file: &Path) -> Vec<PathBuf> {
     directories
 }
 
-fn prints(files: &[PathBuf]) -> Vec<Option<Print>> {
+fn prints(entries: &[PathBuf]) -> Vec<Option<Print>> {
+    // Where a directory cannot be listed, loading says so; here it looks as one without files.
+    let files: Vec<PathBuf> =
+        entries.iter().flat_map(|entry| expand(std::slice::from_ref(entry)).unwrap_or_default()).collect();
     let print = |file: &PathBuf| {
         let metadata = std::fs::metadata(file).ok()?;
         Some(Print {
@@ -182,6 +191,20 @@ mod tests {
         fs::write(&other, "p, c").unwrap();
         fs::rename(&other, &file).unwrap();
         assert!(told(&mut watcher).await, "renamed over");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_comes_to_a_directory_or_goes_is_reported() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::write(at("a.csv"), "p, a").unwrap();
+        for entry in [directory.path().to_owned(), at("*.csv")] {
+            let mut watcher = Watcher::new(vec![entry]).unwrap();
+            fs::write(at("b.csv"), "p, b").unwrap();
+            assert!(told(&mut watcher).await, "it came");
+            fs::remove_file(at("b.csv")).unwrap();
+            assert!(told(&mut watcher).await, "it went");
+        }
     }
 
     #[tokio::test]

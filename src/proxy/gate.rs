@@ -52,7 +52,7 @@ impl Gate {
             Identity::Proved(caller) => (&caller.user, &caller.roles),
             Identity::Failed(fault) => return Decision::deny(Reason::Credential(*fault), None),
         };
-        if self.policy.probe_cost() <= QUICK {
+        if self.policy.is_compiled() || self.policy.probe_cost() <= QUICK {
             return ask(&self.policy, &question(attempt, access, user, roles));
         }
         self.decide_aside(attempt, access, identity).await
@@ -119,5 +119,5 @@ fn ask(policy: &Policy, question: &Question<'_>) -> Decision {
 /// The principal of a caller without credential.
 pub const ANONYMOUS: &str = "anonymous";
 
-/// A policy that answers its slowest probe within this is asked where it stands; a slower one on a thread aside.
+/// A policy that is not compiled and answers its slowest probe within this is asked where it stands; a slower one on a thread aside.
 const QUICK: Duration = Duration::from_micros(500);

@@ -54,6 +54,49 @@ fn a_policy_that_is_renamed_over_the_old_one_comes_into_force() {
 }
 
 #[test]
+fn a_directory_of_policies_is_one_policy_and_a_file_that_comes_to_it_counts() {
+    let upstream = Upstream::start(Act::Answer);
+    let site = Setup::new(&upstream).site_without_log();
+    std::fs::create_dir(site.path("rows")).unwrap();
+    std::fs::rename(site.path("policy.csv"), site.path("rows/10-base.csv")).unwrap();
+    site.edit_config("files = [\"policy.csv\"]", "files = [\"rows\"]");
+    portcullis::app::create_log(&site.settings()).unwrap_or_else(|error| panic!("{error}"));
+    let gate = site.start();
+    assert_eq!(gate.client().get("/public/x", None).status, 200);
+    assert_eq!(gate.client().get("/new/x", None).status, 401);
+    std::fs::write(gate.path("rows/20-new.csv"), "p, anonymous, app, /new/*, .*, allow\n").unwrap();
+    comes_into_force(&gate);
+    let passed = gate.record_where("the first call", |record| record["request"]["path"] == "/new/x");
+    assert!(passed["rule"]["file"].as_str().unwrap().ends_with("rows/20-new.csv"), "{passed}");
+}
+
+#[test]
+fn a_large_policy_is_swapped_under_load_without_a_failed_call() {
+    let (_upstream, gate) = gate();
+    let large: String =
+        (0..20_000).map(|n| format!("p, role:r{n}, app, /area{n}/:id/*, GET|HEAD, allow\n")).collect();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let calling = scope.spawn(|| {
+            let (mut calls, client) = (0, gate.client());
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                assert_eq!(client.get("/public/x", None).status, 200);
+                calls += 1;
+            }
+            calls
+        });
+        for round in 0..3 {
+            let rows = format!("{OPEN}{large}p, anonymous, app, /round{round}/*, .*, allow\n");
+            std::fs::write(gate.path("policy.csv.tmp"), rows).unwrap();
+            std::fs::rename(gate.path("policy.csv.tmp"), gate.path("policy.csv")).unwrap();
+            until("the new policy", || gate.client().get(&format!("/round{round}/x"), None).status == 200);
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(calling.join().unwrap() > 0);
+    });
+}
+
+#[test]
 fn a_policy_that_kubernetes_swaps_by_symlink_comes_into_force() {
     let upstream = Upstream::start(Act::Answer);
     let site = Setup::new(&upstream).site_without_log();

@@ -21,6 +21,8 @@ mod source;
 mod table;
 pub mod verify;
 
+pub(super) use source::settings;
+
 pub(super) const AFTER_HELP: &str = "\
 A log may be read while a gate writes to it. No command alters or deletes a record.
 

@@ -31,7 +31,7 @@ impl Source {
 }
 
 /// The settings of a config that must hold.
-pub(super) fn settings(config: &Path) -> Result<Settings> {
+pub(in crate::cli) fn settings(config: &Path) -> Result<Settings> {
     Settings::load(config, &Environment::of_process())
         .map_err(|errors| anyhow!("the config does not hold:\n{errors}"))
 }
