@@ -1,6 +1,6 @@
 //! What the benches share.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long each figure is measured: `BENCH_SECONDS`, 3 if not set.
 #[allow(dead_code, reason = "not every bench has rates")]
@@ -28,27 +28,30 @@ pub(crate) fn ms(time: Duration) -> String {
     format!("{:.2}", time.as_secs_f64() * 1e3)
 }
 
-/// How long `once` takes: the median of rounds, each long enough for the clock.
+/// What `once` takes of the processor: the median of rounds, each long enough for the clock. Others on the machine do not
+/// count, as far as they leave the caches alone.
 #[allow(dead_code, reason = "not every bench has pieces")]
 pub(crate) fn time(mut once: impl FnMut()) -> Duration {
     const ROUNDS: u32 = 15;
-    let began = Instant::now();
-    once();
-    let budget = measured_for() / ROUNDS;
-    // The first time is slow, so as many again are tried before it is known how many fit.
-    let mut times =
-        u32::try_from(budget.as_nanos() / 100 / began.elapsed().as_nanos().max(1)).unwrap().max(1);
-    let began = Instant::now();
-    (0..times).for_each(|_| once());
-    let each = (began.elapsed() / times).max(Duration::from_nanos(1));
-    times = u32::try_from((budget.as_nanos() / each.as_nanos()).clamp(1, 1 << 24)).unwrap();
+    // The first times are slow, so it is known only after some how many fit.
+    let began = cpu_time();
+    (0..100).for_each(|_| once());
+    let each = ((cpu_time() - began) / 100).max(Duration::from_nanos(1));
+    let fit = (measured_for() / ROUNDS).as_nanos() / each.as_nanos();
+    let times = u32::try_from(fit.clamp(1, 1 << 24)).unwrap();
     let mut took: Vec<Duration> = (0..ROUNDS)
         .map(|_| {
-            let began = Instant::now();
+            let began = cpu_time();
             (0..times).for_each(|_| once());
-            began.elapsed() / times
+            (cpu_time() - began) / times
         })
         .collect();
     took.sort_unstable();
     percentile(&took, 0.5)
+}
+
+/// What this thread has had of the processor.
+#[allow(dead_code, reason = "not every bench has pieces")]
+pub(crate) fn cpu_time() -> Duration {
+    rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime).try_into().unwrap()
 }
