@@ -66,7 +66,9 @@ fn a_directory_of_policies_is_one_policy_and_a_file_that_comes_to_it_counts() {
     assert_eq!(gate.client().get("/new/x", None).status, 401);
     std::fs::write(gate.path("rows/20-new.csv"), "p, anonymous, app, /new/*, .*, allow\n").unwrap();
     comes_into_force(&gate);
-    let passed = gate.record_where("the first call", |record| record["request"]["path"] == "/new/x");
+    let passed = gate.record_where("the first call", |record| {
+        record["request"]["path"] == "/new/x" && record["decision"] == "allow"
+    });
     assert!(passed["rule"]["file"].as_str().unwrap().ends_with("rows/20-new.csv"), "{passed}");
 }
 
