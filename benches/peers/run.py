@@ -54,10 +54,10 @@ def main():
     results = os.path.join(options.results, time.strftime("%Y%m%d-%H%M%S.jsonl"))
     # On the disk that the repository is on: in memory every sync would be free.
     work = tempfile.mkdtemp(prefix="run-", dir=options.results)
-    rows, failures = [], 0
+    rows, failures = [{"machine": machine(work)}], 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with open(results, "w") as out:
-        tell(out, {"machine": machine(work)})
+        tell(out, rows[0])
         behind = Place(work, free_port(), 0, keys, options.beside, 1)
         server = Process(upstream(behind)[0], run_dir=work, name="upstream")
         try:

@@ -9,7 +9,10 @@ RATIOS = ("rate", "p99_ms", "cpu_us")
 
 
 def show(rows, baseline):
-    """A table for each mode, and one for each kind of mode of which there are several."""
+    """The machine, a table for each mode, and one for each kind of mode of which there are several."""
+    for machine in (row["machine"] for row in rows if "machine" in row):
+        print(f"\n{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, {machine['date']}, commit {machine['commit']}; "
+              f"load before it began: {machine['load']:.1f}; one fdatasync of 600 bytes more: {machine['fdatasync_us']} µs")
     rows = [row for row in rows if "mode" in row]
     for mode in unique(row["mode"] for row in rows):
         of_mode = [row for row in rows if row["mode"] == mode]
