@@ -27,10 +27,12 @@ def wrk(place, requests, connections, seconds, *options, cpus=None):
     text = run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "--latency",
                 "-s", f"{HERE}/turns.lua", url, "--", requests, *options], seconds, cpus)
     number = lambda pattern: int(found[1]) if (found := re.search(pattern, text)) else 0
-    latency = lambda share: in_ms(re.search(rf"^\s+{share}%\s+(\S+)$", text, re.M)[1])
+    latency = lambda share: in_ms(found[1]) if (found := re.search(rf"^\s+{share}%\s+([\d.]+\w+)\s*$", text, re.M)) else 0.0
     broken = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)
     broken = [int(count) for count in broken.groups()] if broken else [0] * 4
     count = number(r"(\d+) requests in")
+    if "Latency Distribution" not in text or "Requests/sec" not in text:
+        raise Failed(f"wrk says {text[-300:]!r}")
     return {"requests": count, "errors": number(r"Non-2xx or 3xx responses: (\d+)") + sum(broken),
             "rate": float(re.search(r"Requests/sec:\s+(\S+)", text)[1]), "p50_ms": latency(50), "p99_ms": latency(99)}
 

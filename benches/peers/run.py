@@ -67,10 +67,10 @@ def main():
                     for name in in_turn(options.proxies, turn):
                         try:
                             found = measure(name, mode, behind, server, options, keys, work)
-                        except (Failed, OSError, subprocess.SubprocessError) as why:
+                        except Exception as why:  # The other runs are not lost by it.
                             failures += 1
-                            tell(out, {"failed": str(why), "proxy": name, "in": mode.name, "round": turn})
-                            print(f"{turn} {mode.name:14} {name:13} FAILED: {why}", flush=True)
+                            tell(out, {"failed": repr(why), "proxy": name, "in": mode.name, "round": turn})
+                            print(f"{turn} {mode.name:14} {name:13} FAILED: {why or repr(why)}", flush=True)
                             continue
                         for row in found:
                             row = {"round": turn, "mode": mode.name, "kind": mode.kind, "number": mode.number,
