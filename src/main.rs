@@ -20,8 +20,13 @@ fn main() -> ExitCode {
         Command::Audit(AuditCommand::Show(args)) => cli::audit::show::run(&args),
         Command::Audit(AuditCommand::Export(args)) => cli::audit::export::run(&args),
         Command::Policy(PolicyCommand::Test(args)) => cli::policy::test::run(&args),
+        Command::Policy(PolicyCommand::Explain(args)) => cli::policy::explain::run(&args),
         Command::Policy(PolicyCommand::Fmt(args)) => cli::policy::fmt::run(&args),
         Command::Policy(PolicyCommand::Enforce(args)) => cli::policy::enforce::run(&args),
+        Command::Policy(PolicyCommand::Lint(args)) => cli::policy::lint::run(&args),
+        Command::Policy(PolicyCommand::WhoCan(args)) => cli::policy::who_can::run(&args),
+        Command::Policy(PolicyCommand::WhatCan(args)) => cli::policy::what_can::run(&args),
+        Command::Policy(PolicyCommand::Diff(args)) => cli::policy::diff::run(&args),
     };
     cli::exit(ran)
 }

@@ -93,10 +93,20 @@ pub enum AuditCommand {
 pub enum PolicyCommand {
     /// Hold a policy against a table of expected answers
     Test(policy::test::Args),
+    /// Explain one decision: roles, rows that match, and what the nearest others lack
+    Explain(policy::explain::Args),
     /// Lay policy files out: columns under one another, quotes only where they must be
     Fmt(policy::fmt::Args),
     /// Ask for one decision, of a gate or of casbin itself
     Enforce(policy::enforce::Args),
+    /// Find what was hardly meant: rows that do nothing, patterns that mislead, denials that can be slipped past
+    Lint(policy::lint::Args),
+    /// List everybody who may call a method on a path
+    WhoCan(policy::who_can::Args),
+    /// List what a caller may do
+    WhatCan(policy::what_can::Args),
+    /// Tell what a change to a policy changes: who may now do what, and who no longer
+    Diff(policy::diff::Args),
 }
 
 /// What came of a command that could do its work.

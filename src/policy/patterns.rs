@@ -447,6 +447,23 @@ pub fn steps(function: Function, pattern: &str) -> Option<Vec<Step>> {
     Some(steps)
 }
 
+/// The regular expression that `pattern` is under `function`, if it is one and compiles.
+pub fn regex_source(function: Function, pattern: &str) -> Option<String> {
+    match function {
+        Function::KeyMatch2 | Function::KeyMatch3 | Function::KeyMatch4 | Function::KeyMatch5 => {
+            Some(format!("^{}$", with_names(function, pattern, "[^/]+")))
+        }
+        Function::RegexMatch => Some(pattern.to_owned()),
+        Function::GlobMatch => {
+            let glob = GlobBuilder::new(pattern).literal_separator(true).build().ok()?;
+            Some(glob.regex().to_owned())
+        }
+        Function::KeyMatch | Function::KeyGet | Function::KeyGet2 | Function::KeyGet3 | Function::IpMatch => {
+            None
+        }
+    }
+}
+
 fn walk(steps: &[Step], value: &str) -> bool {
     let mut left = value;
     for step in steps {

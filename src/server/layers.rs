@@ -43,12 +43,17 @@ pub async fn serve(
     let head = request.method() == Method::HEAD;
     let Arrival { live, connection, fresh, unreadable, turns } = arrival;
     let call = Call { connection, fresh, unreadable, place: Arc::clone(&place), turns };
-    let answer = AssertUnwindSafe(host.proxy.handle(&live, request, &call)).catch_unwind().await;
-    let response = answer.unwrap_or_else(|_| {
+    let response = caught(host.proxy.handle(&live, request, &call)).await;
+    (if head { without_content(response) } else { response }, Some(place))
+}
+
+/// The answer of `path`; 500 if it panics. What a panic leaves half done is the call's own: a permit that it held is
+/// dropped, and with it the allow closed.
+async fn caught(path: impl Future<Output = Response<Body>>) -> Response<Body> {
+    AssertUnwindSafe(path).catch_unwind().await.unwrap_or_else(|_| {
         metrics::counter!("portcullis_panics_total").increment(1);
         respond::internal_error()
-    });
-    (if head { without_content(response) } else { response }, Some(place))
+    })
 }
 
 /// The answer to HEAD: what GET would get, less the content.
@@ -78,4 +83,20 @@ pub struct Arrival {
     pub unreadable: Option<Unreadable>,
     /// Turns for records of this connection.
     pub turns: Arc<Semaphore>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_its_own_call_with_500_and_no_other() {
+        let panics = caught(async { panic!("on purpose") });
+        let waits = caught(async {
+            tokio::task::yield_now().await;
+            Response::new(Body::full(bytes::Bytes::new()))
+        });
+        let (panicked, other) = tokio::join!(panics, waits);
+        assert_eq!((panicked.status().as_u16(), other.status().as_u16()), (500, 200));
+    }
 }

@@ -70,7 +70,7 @@ impl fmt::Display for Origin {
 pub struct SigningKey {
     origin: Origin,
     secret: ed25519_dalek::SigningKey,
-    /// The same key with a library that signs several times faster; signatures are the same (RFC 8032 section 5.1.6). Its
+    /// The same key with a library that signs in half the time; signatures are the same (RFC 8032 section 5.1.6). Its
     /// copy is wiped, too. Without it, were it ever refused, signing is only slow.
     pair: Option<Ed25519KeyPair>,
     id: u32,
