@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Command::Audit(AuditCommand::Show(args)) => cli::audit::show::run(&args),
         Command::Audit(AuditCommand::Export(args)) => cli::audit::export::run(&args),
         Command::Policy(PolicyCommand::Test(args)) => cli::policy::test::run(&args),
+        Command::Policy(PolicyCommand::Explain(args)) => cli::policy::explain::run(&args),
         Command::Policy(PolicyCommand::Fmt(args)) => cli::policy::fmt::run(&args),
         Command::Policy(PolicyCommand::Enforce(args)) => cli::policy::enforce::run(&args),
         Command::Policy(PolicyCommand::Lint(args)) => cli::policy::lint::run(&args),

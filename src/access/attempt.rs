@@ -425,7 +425,7 @@ fn is_preflight(head: &request::Parts) -> bool {
 }
 
 /// The methods that are forwarded; CONNECT, TRACE and unknown ones are not (RFC 9110 §9.3).
-fn is_forwarded(method: &Method) -> bool {
+pub fn is_forwarded(method: &Method) -> bool {
     matches!(
         *method,
         Method::GET

@@ -42,6 +42,9 @@ pub enum Malformed {
     /// A character that some origins fold into one that means something in a path.
     #[error("the path has a character that looks like a separator or a dot")]
     LookAlike,
+    /// A letter that an origin which folds case reads as another.
+    #[error("the path has a letter that changes where case is folded")]
+    LetterCase,
     /// The encoded bytes are not UTF-8.
     #[error("the path is not UTF-8")]
     Utf8,
@@ -97,6 +100,7 @@ impl Malformed {
             Self::ControlByte => "malformed_control_byte",
             Self::RawByte => "malformed_raw_byte",
             Self::LookAlike => "malformed_look_alike",
+            Self::LetterCase => "malformed_letter_case",
             Self::Utf8 => "malformed_utf8",
             Self::HostMissing => "malformed_host_missing",
             Self::HostRepeated => "malformed_host_repeated",

@@ -11,9 +11,16 @@ use super::malformed::Malformed;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CanonicalPath(Box<str>);
 
-/// Kinds of ambiguous byte that a service may opt into, as a set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Kinds of ambiguous byte that a service may opt into, as a set. By default it is letter case alone, since to most
+/// origins `/Admin` and `/admin` are two things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tolerance(u8);
+
+impl Default for Tolerance {
+    fn default() -> Self {
+        Self::LETTER_CASE
+    }
+}
 
 impl Tolerance {
     /// `%2F` and `%5C` inside a segment.
@@ -24,6 +31,11 @@ impl Tolerance {
     pub const SEMICOLON: Self = Self(4);
     /// Encoded characters that some origins fold into a dot, a slash, or another byte that means something in a path.
     pub const LOOK_ALIKE: Self = Self(8);
+    /// Letters that change where case is folded.
+    pub const LETTER_CASE: Self = Self(16);
+
+    /// None of these, not even letter case.
+    pub const NONE: Self = Self(0);
 
     /// Both sets together.
     pub const fn with(self, other: Self) -> Self {
@@ -53,7 +65,7 @@ impl Reading {
             return Err(Malformed::Target);
         }
         let mut canonical = String::with_capacity(raw.len());
-        let mut needs = Tolerance::default();
+        let mut needs = Tolerance::NONE;
         let mut encoded_high = false;
         let mut bytes = raw.bytes();
         while let Some(byte) = bytes.next() {
@@ -62,6 +74,7 @@ impl Reading {
                     let value = hex_pair(bytes.next(), bytes.next()).ok_or(Malformed::PercentEncoding)?;
                     match value {
                         _ if is_unreserved(value) => {
+                            needs = needs.with(case_of(value));
                             canonical.push(char::from(value));
                             continue;
                         }
@@ -84,12 +97,15 @@ impl Reading {
                 b'\\' => return Err(Malformed::Backslash),
                 b'#' => return Err(Malformed::Fragment),
                 0x00..=0x20 | 0x7f => return Err(Malformed::ControlByte),
-                _ if is_unreserved(byte) || is_path_delimiter(byte) => canonical.push(char::from(byte)),
+                _ if is_unreserved(byte) || is_path_delimiter(byte) => {
+                    needs = needs.with(case_of(byte));
+                    canonical.push(char::from(byte));
+                }
                 _ => return Err(Malformed::RawByte),
             }
         }
-        if encoded_high && check_utf8(&canonical)? {
-            needs = needs.with(Tolerance::LOOK_ALIKE);
+        if encoded_high {
+            needs = needs.with(check_utf8(&canonical)?);
         }
         check_segments(&canonical, needs)?;
         Ok(Self { path: CanonicalPath(canonical.into_boxed_str()), needs })
@@ -110,6 +126,7 @@ impl Reading {
             (Tolerance::ENCODED_SLASH, Malformed::EncodedSlash),
             (Tolerance::SEMICOLON, Malformed::Semicolon),
             (Tolerance::LOOK_ALIKE, Malformed::LookAlike),
+            (Tolerance::LETTER_CASE, Malformed::LetterCase),
         ] {
             if self.needs.covers(need) && !granted.covers(need) {
                 return Err(fault);
@@ -180,8 +197,8 @@ fn check_segments(canonical: &str, needs: Tolerance) -> Result<(), Malformed> {
 }
 
 /// Refuses encoded bytes that do not make UTF-8 (overlong forms and surrogates among them), and C1 controls; returns
-/// whether a look-alike is there.
-fn check_utf8(canonical: &str) -> Result<bool, Malformed> {
+/// what the characters need.
+fn check_utf8(canonical: &str) -> Result<Tolerance, Malformed> {
     let mut decoded = Vec::with_capacity(canonical.len());
     let mut bytes = canonical.bytes();
     while let Some(byte) = bytes.next() {
@@ -194,7 +211,24 @@ fn check_utf8(canonical: &str) -> Result<bool, Malformed> {
     if text.chars().any(char::is_control) {
         return Err(Malformed::ControlByte);
     }
-    Ok(text.chars().any(is_look_alike))
+    let mut needs = Tolerance::NONE;
+    if text.chars().any(is_look_alike) {
+        needs = needs.with(Tolerance::LOOK_ALIKE);
+    }
+    if text.chars().any(folds) {
+        needs = needs.with(Tolerance::LETTER_CASE);
+    }
+    Ok(needs)
+}
+
+const fn case_of(byte: u8) -> Tolerance {
+    if byte.is_ascii_uppercase() { Tolerance::LETTER_CASE } else { Tolerance::NONE }
+}
+
+/// Whether an origin that folds case, by either case, may read `c` as another character: capitals, and letters such as
+/// the long s and the Kelvin sign whose other case is that of an ASCII letter.
+fn folds(c: char) -> bool {
+    !c.to_uppercase().flat_map(char::to_lowercase).eq([c])
 }
 
 /// Whether origins that fold characters may read `c` as one of `. / \ ; % # ?`: by Unicode's compatibility

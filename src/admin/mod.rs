@@ -1,4 +1,4 @@
-//! The admin API: read-only views of the log and the policy, as JSON.
+//! The admin API: views of the log and the policy, as JSON. A policy can be tried here; it cannot be put in force.
 //!
 //! It is the service `admin` of the gate: every call to it has passed the same path, policy and log as any other
 //! before it gets here. Nothing here can write to the log.
@@ -9,8 +9,10 @@
 //! | `GET /v1/records/{index}` | one record's stored bytes |
 //! | `GET /checkpoint` | the latest checkpoint (C2SP tlog-checkpoint) |
 //! | `GET /v1/policy` | the policy in force, and the last refusal |
+//! | `POST /v1/policy/explain` | why a call is decided as it is, by that policy or by one that is sent along |
 //! | `GET /v1/status` | how the gate stands |
 
+pub mod policy;
 pub mod problem;
 mod records;
 mod status;
@@ -21,7 +23,7 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use self::problem::Problem;
 use crate::audit::journal::Journal;
@@ -53,6 +55,8 @@ pub struct Views {
     pub mark: Option<Arc<keeper::Status>>,
     /// How the log's verification stands.
     pub verification: Arc<passes::Status>,
+    /// Room for explanations.
+    pub explaining: policy::Room,
 }
 
 /// The API.
@@ -61,18 +65,19 @@ pub fn router(views: Views) -> Router {
         .route("/v1/records", get(records::list))
         .route("/v1/records/{index}", get(records::show))
         .route("/checkpoint", get(checkpoint))
-        .route("/v1/policy", get(status::policy))
+        .route("/v1/policy", get(policy::show))
+        .route("/v1/policy/explain", post(policy::explain))
         .route("/v1/status", get(status::status))
         .fallback(async || {
             Problem::new(
                 StatusCode::NOT_FOUND,
-                "there is no such view; see /v1/records, /v1/policy, /v1/status, /checkpoint",
+                "there is no such view; see /v1/records, /v1/policy, /v1/policy/explain, /v1/status, /checkpoint",
             )
         })
         .method_not_allowed_fallback(async || {
             Problem::new(
                 StatusCode::METHOD_NOT_ALLOWED,
-                "the admin API only answers GET and HEAD: nobody edits history",
+                "the admin API answers GET and HEAD, and POST to /v1/policy/explain: nobody edits history",
             )
         })
         .with_state(views)

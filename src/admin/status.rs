@@ -12,19 +12,6 @@ use super::problem::Problem;
 use crate::audit::passes::Standing;
 use crate::proxy::live::Refusal;
 
-/// `GET /v1/policy`: the policy in force, when it was loaded, and the last refusal.
-pub(super) async fn policy(State(views): State<Views>) -> Result<Json<Value>, Problem> {
-    let live = views.live.upgrade().ok_or_else(going)?.load_full();
-    let counts = live.gate.policy().counts();
-    Ok(Json(json!({
-        "epoch": live.epochs.policy.to_string(),
-        "loaded": live.policy_loaded.to_string(),
-        "rules": counts.rules,
-        "links": counts.links,
-        "refused": views.refusals.policy.load().as_deref().map(refusal),
-    })))
-}
-
 /// `GET /v1/status`: the log, the epochs, the issuers' keys.
 pub(super) async fn status(State(views): State<Views>) -> Result<Json<Value>, Problem> {
     let live = views.live.upgrade().ok_or_else(going)?.load_full();
@@ -87,10 +74,10 @@ fn verification(standing: Standing) -> Value {
     })
 }
 
-fn refusal(refusal: &Refusal) -> Value {
+pub(super) fn refusal(refusal: &Refusal) -> Value {
     json!({ "at": refusal.at.to_string(), "message": refusal.message })
 }
 
-fn going() -> Problem {
+pub(super) fn going() -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gate is shutting down")
 }

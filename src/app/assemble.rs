@@ -7,6 +7,7 @@ use axum::Router;
 use http::Uri;
 
 use crate::access::attempt::TrustedProxies;
+use crate::access::certificate::Certificates;
 use crate::access::path::Tolerance;
 use crate::access::rate::ServiceRates;
 use crate::access::recording::Recording;
@@ -70,6 +71,7 @@ pub struct Parts {
     /// What every decision will name.
     pub epochs: Epochs,
     front: Routes,
+    admin: Routes,
     backends: HashMap<Arc<str>, Backend>,
     identity_headers: IdentityHeaders,
     trusted: TrustedProxies,
@@ -112,6 +114,7 @@ fn assemble_with(
         .collect::<Result<HashMap<_, _>, AssembleError>>()?;
     Ok(Parts {
         epochs: Epochs { policy: policy.epoch(), config: settings.epoch() },
+        admin: Routes::new([admin_route(settings.admin.certificates)]),
         front: Routes::new(settings.services.iter().map(|service| service.route.clone())),
         backends,
         identity_headers: IdentityHeaders {
@@ -151,7 +154,7 @@ impl Parts {
         self.backends.insert(ADMIN.into(), admin_backend(admin));
         Live {
             front: self.front,
-            admin: Routes::new([admin_route()]),
+            admin: self.admin,
             backends: Arc::new(Backends {
                 by_service: self.backends,
                 identity_headers: Arc::new(self.identity_headers),
@@ -171,16 +174,10 @@ impl Parts {
 
 /// The policy's files and what paths may look like.
 pub fn sources(settings: &Settings) -> Sources {
-    let tolerated = |kind| settings.services.iter().any(|service| service.route.tolerance.covers(kind));
     Sources {
         model: settings.policy.model.clone(),
         policies: settings.policy.files.clone(),
-        forms: PathForms {
-            encoded_slash: tolerated(Tolerance::ENCODED_SLASH),
-            encoded_percent: tolerated(Tolerance::ENCODED_PERCENT),
-            semicolon: tolerated(Tolerance::SEMICOLON),
-            ..PathForms::default()
-        },
+        forms: PathForms::granted(settings.services.iter().map(|service| service.route.tolerance)),
     }
 }
 
@@ -299,7 +296,7 @@ fn cors(cors: &settings::Cors) -> CorsAnswers {
     }
 }
 
-fn admin_route() -> Route {
+fn admin_route(certificates: Certificates) -> Route {
     Route {
         service: ADMIN.into(),
         hosts: vec![HostPattern::Any],
@@ -307,7 +304,7 @@ fn admin_route() -> Route {
         rewrite: None,
         tolerance: Tolerance::default(),
         preflights: Preflights::Off,
-        certificates: Default::default(),
+        certificates,
         // Who watches the log is on the log, each time.
         recording: Recording { collapse: false, ..Recording::default() },
     }

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 use super::assemble::AssembleError;
 use super::privileges;
 use super::reload::Reloader;
+use crate::access::certificate::Need;
 use crate::audit::hash::Hash;
 use crate::audit::record::Event;
 use crate::authn::{CertificateIssuer, SubjectKind};
@@ -47,8 +48,9 @@ pub(super) fn load(server: &Server, admin: &Admin) -> Result<Loaded, AssembleErr
         }
         ServerTls::new(&tls.cert, &tls.key, verifier)
     };
-    let front = server.tls.as_ref().map(|files| tls(files, verifier)).transpose();
-    let admin = admin.tls.as_ref().map(|files| tls(files, None)).transpose();
+    let front = server.tls.as_ref().map(|files| tls(files, verifier.clone())).transpose();
+    let asked = verifier.filter(|_| admin.certificates.need != Need::Off);
+    let admin = admin.tls.as_ref().map(|files| tls(files, asked)).transpose();
     let tls = Listeners {
         front: front.map_err(failed("server.tls"))?,
         admin: admin.map_err(failed("admin.tls"))?,

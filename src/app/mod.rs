@@ -270,6 +270,7 @@ async fn run<U: Future<Output = ()>>(
             clock: clock.clone(),
             mark: watch.mark.clone(),
             verification: Arc::clone(&watch.verification),
+            explaining: crate::admin::policy::Room::default(),
         };
         ArcSwap::from_pointee(parts.into_live(crate::admin::router(views)))
     });

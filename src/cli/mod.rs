@@ -93,6 +93,8 @@ pub enum AuditCommand {
 pub enum PolicyCommand {
     /// Hold a policy against a table of expected answers
     Test(policy::test::Args),
+    /// Explain one decision: roles, rows that match, and what the nearest others lack
+    Explain(policy::explain::Args),
     /// Lay policy files out: columns under one another, quotes only where they must be
     Fmt(policy::fmt::Args),
     /// Ask for one decision, of a gate or of casbin itself

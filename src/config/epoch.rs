@@ -37,7 +37,7 @@ pub(super) fn canonical(settings: &Settings) -> String {
         files: _,
         dir,
     } = settings;
-    let mut out = Lines { text: String::from("portcullis config v3\n"), dir };
+    let mut out = Lines { text: String::from("portcullis config v4\n"), dir };
     server_lines(server, &mut out);
     admin_lines(admin, health, &mut out);
     log_lines(log, &mut out);
@@ -79,10 +79,12 @@ fn client_cert_lines(certs: &ClientCerts, out: &mut Lines<'_>) {
     out.line("client_certs.primary", primary);
 }
 
-fn admin_lines(Admin { listen, tls }: &Admin, Health { listen: health }: &Health, out: &mut Lines<'_>) {
+fn admin_lines(admin: &Admin, Health { listen: health }: &Health, out: &mut Lines<'_>) {
+    let Admin { listen, tls, certificates } = admin;
     out.table("admin");
     out.line("listen", listen);
     out.tls(tls.as_ref());
+    certificate_lines(certificates, out);
     out.table("health");
     out.line("listen", health);
 }
@@ -210,6 +212,7 @@ fn service_lines(service: &Service, out: &mut Lines<'_>) {
             out.line("allow", word);
         }
     }
+    out.line("fold_case", if tolerance.covers(Tolerance::LETTER_CASE) { "distinct" } else { "refuse" });
     // The order of the upstreams is the order they are tried in.
     upstreams.iter().for_each(|upstream| out.line("upstream", upstream));
     out.maybe_path("ca_file", ca_file.as_deref());
@@ -235,7 +238,11 @@ fn service_lines(service: &Service, out: &mut Lines<'_>) {
     out.rate("rate.per_principal", *per_principal);
     out.rate("rate.per_address", *per_address);
     out.rate("rate.total", *total);
-    let Certificates { need, subject_from } = certificates;
+    certificate_lines(certificates, out);
+    recording_lines(recording, out);
+}
+
+fn certificate_lines(Certificates { need, subject_from }: &Certificates, out: &mut Lines<'_>) {
     out.line(
         "client_cert",
         match need {
@@ -251,7 +258,6 @@ fn service_lines(service: &Service, out: &mut Lines<'_>) {
             SubjectFrom::Certificate => "certificate",
         },
     );
-    recording_lines(recording, out);
 }
 
 fn recording_lines(recording: &Recording, out: &mut Lines<'_>) {

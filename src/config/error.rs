@@ -204,7 +204,7 @@ pub enum Fault {
 
     // Client certificates
     #[error(
-        "has no use without TLS; write `tls = {{ cert = \"…\", key = \"…\" }}` in [server], or remove it"
+        "has no use without TLS; write `tls = {{ cert = \"…\", key = \"…\" }}` for the listener that asks, or remove it"
     )]
     CertificatesWithoutTls,
     #[error(

@@ -38,7 +38,7 @@ table! {
 
 table! {
     /// `[admin]`
-    Admin { listen: String, tls: Tls, }
+    Admin { listen: String, tls: Tls, client_cert: String, subject_from: String, }
 }
 
 table! {
@@ -94,7 +94,7 @@ table! {
         name: String, hosts: Vec<Said<String>>, path_prefix: String, upstreams: Vec<Said<String>>, ca_file: String,
         strip_prefix: bool, rewrite_prefix: String, forward_authorization: bool, allow: Vec<Said<String>>, cors: Cors,
         timeouts: Timeouts, max_body: Amount, min_rate: Amount, rate: Rate, client_cert: String, subject_from: String,
-        records: Records, health_checks: HealthChecks, redact: Vec<Said<String>>,
+        fold_case: String, records: Records, health_checks: HealthChecks, redact: Vec<Said<String>>,
     }
 }
 

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::env::Environment;
 use super::error::{ConfigErrors, Place};
 use super::{check, epoch};
+use crate::access::certificate::Certificates;
 use crate::access::rate::{Rate, ServiceRates};
 use crate::access::route::Route;
 use crate::audit::hash::Hash;
@@ -185,6 +186,8 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// TLS; `None` is plain HTTP.
     pub tls: Option<Tls>,
+    /// Whether it asks for client certificates, of those whom `server.client_certs` vouches for.
+    pub certificates: Certificates,
 }
 
 /// The health listener.

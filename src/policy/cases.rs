@@ -15,12 +15,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-use super::decide::{EvaluationError, Policy, Question, Verdict};
+use super::call::{Answer, Call};
 use super::error::Faults;
 use super::load::Text;
 use super::rows::{self, lines};
-use crate::access::path::{Reading, Tolerance};
-use crate::access::{Decision, Malformed, Reason, Rule};
+use crate::access::{Decision, Rule};
 
 /// One expected answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,20 +28,8 @@ pub struct Case {
     pub line: u32,
     /// Whether the call should be allowed.
     pub allow: bool,
-    /// The caller's principal.
-    pub user: String,
-    /// The roles the caller's credential grants.
-    pub roles: Vec<String>,
-    /// The service.
-    pub service: String,
-    /// The method.
-    pub method: String,
-    /// The path, as a caller would send it.
-    pub path: String,
-    /// The client's address, 127.0.0.1 unless given.
-    pub ip: IpAddr,
-    /// The host asked for, empty unless given.
-    pub host: String,
+    /// The call.
+    pub call: Call,
     /// The row that should decide, if the case names one.
     pub by: Option<By>,
 }
@@ -56,15 +43,6 @@ pub enum By {
     Place(String, u32),
     /// The row of this text, fields joined by `, `.
     Row(String),
-}
-
-/// What a case asks was answered.
-#[derive(Debug)]
-pub struct Found {
-    /// The gate's decision: the policy's, or a refusal of the path.
-    pub decision: Decision,
-    /// Why the policy had no answer, where it had none.
-    pub error: Option<EvaluationError>,
 }
 
 /// Why a table of cases could not be read.
@@ -105,60 +83,33 @@ impl Case {
             "deny" => false,
             other => return Err(CasesError::Answer(line, other.to_owned())),
         };
-        let mut case = Self {
-            line,
-            allow,
+        let mut call = Call {
             user: next()?.to_owned(),
             roles: next()?.split(',').filter(|role| *role != "-").map(str::to_owned).collect(),
             service: next()?.to_owned(),
             method: next()?.to_owned(),
             path: next()?.to_owned(),
-            ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
             host: String::new(),
-            by: None,
+            ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
         };
+        let mut by = None;
         while let Some(found) = word(&mut rest) {
             if found == "by" {
-                case.by =
-                    Some(By::parse(rest.trim()).ok_or_else(|| CasesError::By(line, rest.trim().to_owned()))?);
+                let row = rest.trim();
+                by = Some(By::parse(row).ok_or_else(|| CasesError::By(line, row.to_owned()))?);
                 break;
             }
             match (found.strip_prefix("host="), found.parse()) {
-                (Some(host), _) => case.host = host.to_owned(),
-                (None, Ok(ip)) => case.ip = ip,
+                (Some(host), _) => call.host = host.to_owned(),
+                (None, Ok(ip)) => call.ip = ip,
                 (None, Err(_)) => return Err(CasesError::Word(line, found.to_owned())),
             }
         }
-        Ok(case)
-    }
-
-    /// What a gate answers by `policy`, where the service allows `granted` in its paths.
-    pub fn ask(&self, policy: &Policy, granted: Tolerance) -> Found {
-        let path = match canonical(&self.path, granted) {
-            Ok(path) => path,
-            Err(fault) => {
-                return Found { decision: Decision::deny(Reason::Malformed(fault), None), error: None };
-            }
-        };
-        let verdict = policy.decide(&Question {
-            user: &self.user,
-            roles: &self.roles,
-            service: &self.service,
-            path: &path,
-            method: &self.method,
-            host: &self.host,
-            ip: self.ip,
-        });
-        match verdict {
-            Verdict::Failed(error) => {
-                Found { decision: Decision::deny(Reason::PolicyError, None), error: Some(error) }
-            }
-            verdict => Found { decision: verdict.into_decision(), error: None },
-        }
+        Ok(Self { line, allow, call, by })
     }
 
     /// Whether `found` is what the case expects. A policy that fails does not answer, whatever is expected.
-    pub fn holds(&self, found: &Found) -> bool {
+    pub fn holds(&self, found: &Answer) -> bool {
         let allowed = matches!(found.decision, Decision::Allow(_));
         let rule = found.decision.grounds().rule.as_deref();
         found.error.is_none() && allowed == self.allow && self.by.as_ref().is_none_or(|by| by.is(rule))
@@ -207,15 +158,6 @@ impl std::fmt::Display for By {
     }
 }
 
-/// The path of a target as a gate reads it, for a service that allows `granted`: without a query, in canonical form.
-///
-/// # Errors
-/// Why the gate refuses it before any policy is asked.
-pub fn canonical(target: &str, granted: Tolerance) -> Result<String, Malformed> {
-    let path = target.split('?').next().unwrap_or_default();
-    Reading::of(path)?.under(granted).map(|path| path.as_str().to_owned())
-}
-
 /// Takes the first word off `rest`.
 fn word<'a>(rest: &mut &'a str) -> Option<&'a str> {
     let text = rest.trim_start();
@@ -228,7 +170,8 @@ fn word<'a>(rest: &mut &'a str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::PathForms;
+    use crate::access::path::Tolerance;
+    use crate::policy::{PathForms, Policy};
 
     const MODEL: &str = "[request_definition]\nr = sub, obj, act, host\n[policy_definition]\np = sub, obj, act, host, eft\n\
         [policy_effect]\ne = some(where (p.eft == allow)) && !some(where (p.eft == deny))\n[matchers]\n\
@@ -244,7 +187,7 @@ mod tests {
             PathForms::default(),
         );
         let case = Case::read(line).unwrap().pop().unwrap();
-        case.holds(&case.ask(&policy.unwrap(), Tolerance::default()))
+        case.holds(&case.call.ask(&policy.unwrap(), Tolerance::default()))
     }
 
     #[test]
@@ -278,6 +221,21 @@ mod tests {
             assert!(holds(&format!("deny user:a - app GET {refused} host=a.example by -")), "{refused}");
         }
         assert!(holds("deny user:a - app GET /docs/a"), "another host");
+    }
+
+    #[test]
+    fn a_policy_without_an_answer_holds_for_no_case() {
+        let text = |name: &str, text: String| Text { name: name.into(), text };
+        let matcher = "keyMatch(r.obj, p.obj) && regexMatch(r.act, \"^\" + r.sub)";
+        let model = format!("{}m = {matcher}\n", MODEL.split("m = ").next().unwrap());
+        let rows = text("policy.csv", "p, any, /docs/*, any, any, allow\n".to_owned());
+        let policy = Policy::load_text(&text("model.conf", model), &[rows], PathForms::default());
+        for expected in ["allow", "deny"] {
+            let case = Case::read(&format!("{expected} ( - app GET /docs/a")).unwrap().pop().unwrap();
+            let answer = case.call.ask(policy.as_ref().unwrap(), Tolerance::default());
+            assert!(answer.error.is_some());
+            assert!(!case.holds(&answer), "{expected}");
+        }
     }
 
     #[test]

@@ -120,6 +120,8 @@ pub struct Policy {
     pub(super) rules: Vec<Arc<Rule>>,
     pub(super) links: Vec<Row>,
     pub(super) epoch: Hash,
+    /// The model's file, and those of the rows.
+    pub(super) files: (String, Vec<String>),
     pub(super) counts: Counts,
     pub(super) probe_cost: Duration,
 }
@@ -167,6 +169,11 @@ impl Policy {
     /// The policy's name: SHA-256 over model and policy files as loaded.
     pub fn epoch(&self) -> Hash {
         self.epoch
+    }
+
+    /// The names of the model's file and of the policy files, in order, as loaded.
+    pub fn files(&self) -> (&str, &[String]) {
+        (&self.files.0, &self.files.1)
     }
 
     /// The model.

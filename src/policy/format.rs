@@ -56,7 +56,7 @@ pub fn format(text: &Text) -> Result<String, FormatError> {
 fn read(text: &Text) -> Result<Vec<Row>, LoadError> {
     let (mut rows, mut faults) = (Vec::new(), Faults::default());
     rows::read(text, &mut rows, &mut faults);
-    faults.none_or_error().map(|()| rows)
+    faults.none_or_error().map_err(|error| error.quoting(std::iter::once(text))).map(|()| rows)
 }
 
 /// Writes rows of one type that stand together.
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_read_is_not_laid_out() {
         let error = format(&text("p, a, b\np, \"a\n")).unwrap_err().to_string();
-        assert!(error.contains("policy.csv:2: a quoted field does not end"), "{error}");
+        assert!(error.contains("policy.csv:2:1: a quoted field does not end"), "{error}");
         let grows = format!("p{}", ",a".repeat(rows::LINE_BYTES / 2 - 1));
         assert!(matches!(format(&text(&grows)), Err(FormatError::Changed(_))));
     }

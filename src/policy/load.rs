@@ -103,6 +103,7 @@ impl Policy {
             rows: rules,
             links,
             epoch,
+            files: (model.name.clone(), policies.iter().map(|text| text.name.clone()).collect()),
             probe_cost: std::time::Duration::ZERO,
         };
         let probe_cost = probe::run(model, &matcher, &policy)?;
@@ -131,7 +132,8 @@ impl Text {
 }
 
 impl Row {
-    fn rule(&self) -> Rule {
+    /// The row as decisions name it.
+    pub fn rule(&self) -> Rule {
         Rule { text: self.text(), file: self.file.clone(), line: self.line }
     }
 }
@@ -319,6 +321,7 @@ impl Policy {
             rows: self.rows.clone(),
             rules: self.rules.clone(),
             links: self.links.clone(),
+            files: self.files.clone(),
             ..*self
         }
     }

@@ -14,11 +14,13 @@
 //! | [`roles`] | role graphs, and a request's own roles laid over them |
 //! | [`asking`] | what one evaluation inside casbin sees and leaves behind, per thread |
 //! | [`probe`] | evaluations at load, so that errors surface there |
+//! | [`call`] | a call in words, asked as a gate would ask it |
 //! | [`cases`] | a table of expected answers |
 //! | [`files`] | the files that a config's words for policy files name |
 //! | [`format`](mod@format) | the canonical layout of policy files |
 //! | [`raw`] | casbin-rs as it is, for comparing |
 //! | [`review`] | who may do what, what changes, what was hardly meant |
+//! | [`explain`] | one decision with all its reasons |
 //! | [`watch`] | when policy files may have changed |
 //! | [`error`] | why a policy was refused |
 //!
@@ -30,9 +32,11 @@
 //! 4. What casbin-rs would drop or skip in silence is a load error.
 
 pub mod asking;
+pub mod call;
 pub mod cases;
 pub mod decide;
 pub mod error;
+pub mod explain;
 pub mod expression;
 pub mod files;
 pub mod format;
@@ -49,9 +53,11 @@ pub mod roles;
 pub mod rows;
 pub mod watch;
 
+pub use call::{Answer, Call};
 pub use cases::{Case, CasesError};
 pub use decide::{Counts, EvaluationError, Policy, Question, Verdict};
 pub use error::{Fault, LoadError, Problem};
+pub use explain::Explanation;
 pub use expression::{Expression, Term, Test};
 pub use load::{Sources, Text};
 pub use paths::PathForms;

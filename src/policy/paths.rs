@@ -4,6 +4,7 @@
 //! expressions, it lets pass.
 
 use super::patterns::{Function, Step, steps};
+use crate::access::path::Tolerance;
 
 /// Forms of path beyond the canonical ones that some service has opted in to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,6 +21,19 @@ pub struct PathForms {
     pub backslash: bool,
     /// `//`.
     pub empty_segment: bool,
+}
+
+impl PathForms {
+    /// What paths may look like over all services, by what each of them allows.
+    pub fn granted(by: impl IntoIterator<Item = Tolerance>) -> Self {
+        let all = by.into_iter().fold(Tolerance::default(), Tolerance::with);
+        Self {
+            encoded_slash: all.covers(Tolerance::ENCODED_SLASH),
+            encoded_percent: all.covers(Tolerance::ENCODED_PERCENT),
+            semicolon: all.covers(Tolerance::SEMICOLON),
+            ..Self::default()
+        }
+    }
 }
 
 /// Why no canonical path can match a pattern.

@@ -60,37 +60,47 @@ fn single(model: &ModelText, matcher: &str, policy: &Policy, row: Option<&Row>) 
 }
 
 /// An enforcer that holds one row at a time.
-struct Single<'a> {
+pub(super) struct Single<'a> {
     enforcer: Enforcer,
     model: &'a ModelText,
 }
 
 impl<'a> Single<'a> {
-    fn new(model: &'a ModelText, matcher: &str) -> Result<Self, Problem> {
+    pub(super) fn new(model: &'a ModelText, matcher: &str) -> Result<Self, Problem> {
         let enforcer = load::enforcer(model, load::casbin_model(model, matcher))?;
         Ok(Self { enforcer, model })
     }
 
     fn evaluate(&mut self, policy: &Policy, row: Option<&Row>) -> Result<(), EvaluationError> {
+        let sample = Sample::of(self.model, row);
+        for question in [sample.question(), Sample::default().question()] {
+            self.matches(policy, row, &question)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the matcher holds for `row`, or without one, whatever the effect makes of that.
+    pub(super) fn matches(
+        &mut self,
+        policy: &Policy,
+        row: Option<&Row>,
+        question: &Question<'_>,
+    ) -> Result<bool, EvaluationError> {
         let casbin = self.enforcer.get_mut_model();
         casbin.clear_policy();
         if let Some(row) = row {
             casbin.add_policy("p", "p", row.fields.clone());
         }
-        let sample = Sample::of(self.model, row);
-        for question in [sample.question(), Sample::default().question()] {
-            let values: Vec<_> = self.model.request.iter().map(|name| question.value(*name)).collect();
-            let (answer, trace) = asking::ask(&policy.tables, &question, || self.enforcer.enforce(values));
-            if let Some(fault) = trace.fault {
-                return Err(fault);
-            }
-            match answer {
-                None => return Err(EvaluationError::Panicked),
-                Some(Err(error)) => return Err(EvaluationError::Casbin(Box::new(error))),
-                Some(Ok(_)) => {}
-            }
+        let values: Vec<_> = self.model.request.iter().map(|name| question.value(*name)).collect();
+        let (answer, trace) = asking::ask(&policy.tables, question, || self.enforcer.enforce(values));
+        if let Some(fault) = trace.fault {
+            return Err(fault);
         }
-        Ok(())
+        match answer {
+            None => Err(EvaluationError::Panicked),
+            Some(Err(error)) => Err(EvaluationError::Casbin(Box::new(error))),
+            Some(Ok(_)) => Ok(trace.allowed_by.is_some() || trace.denied_by.is_some()),
+        }
     }
 }
 

@@ -46,15 +46,20 @@ pub async fn serve(
     let place = Arc::new(place);
     let head = request.method() == Method::HEAD;
     let path = arrival.with_place(Arc::clone(&place));
-    let answer = AssertUnwindSafe(path.oneshot(request)).catch_unwind().await;
-    let response = answer.map_or_else(
+    let response = caught(path.oneshot(request)).await;
+    (if head { without_content(response) } else { response }, Some(place))
+}
+
+/// The answer of `path`; 500 if it panics. What a panic leaves half done is the call's own: a permit that it held is
+/// dropped, and with it the allow closed.
+async fn caught(path: impl Future<Output = Result<Response<Body>, Infallible>>) -> Response<Body> {
+    AssertUnwindSafe(path).catch_unwind().await.map_or_else(
         |_| {
             metrics::counter!("portcullis_panics_total").increment(1);
             respond::internal_error()
         },
         |Ok(response)| response,
-    );
-    (if head { without_content(response) } else { response }, Some(place))
+    )
 }
 
 /// The answer to HEAD: what GET would get, less the content.
@@ -115,5 +120,21 @@ impl Service<Request<Incoming>> for Path {
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let path = self.clone();
         Box::pin(async move { Ok(path.proxy.handle(&path.live, request, &path.call).await) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_its_own_call_with_500_and_no_other() {
+        let panics = caught(async { panic!("on purpose") });
+        let waits = caught(async {
+            tokio::task::yield_now().await;
+            Ok(Response::new(Body::full(bytes::Bytes::new())))
+        });
+        let (panicked, other) = tokio::join!(panics, waits);
+        assert_eq!((panicked.status().as_u16(), other.status().as_u16()), (500, 200));
     }
 }

@@ -102,12 +102,22 @@ async fn run(
         };
         let connections = Arc::clone(&connections);
         tokio::task::spawn_local(async move {
+            // Counted off even by a panic, or this worker would seem ever busier than the others.
+            let _served = CountedOff(connections);
             if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
                 serve_connection(host, stream, peer, open).await;
             }
-            connections.fetch_sub(1, Ordering::AcqRel);
         });
     }
     // The acceptor is gone; what is in flight has until the drain's bound, which ends the process.
     parts.drain.finished(std::time::Duration::MAX).await;
+}
+
+/// A connection among those a worker serves, until it is dropped.
+struct CountedOff(Arc<AtomicUsize>);
+
+impl Drop for CountedOff {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }

@@ -33,6 +33,7 @@ mod p5_nobody_edits_history;
 mod p6_watching_the_log_is_on_the_log;
 mod p7_nothing_acknowledged_is_lost;
 mod policy_reviews;
+mod policy_tools;
 mod privileges;
 mod properties;
 mod rates;

@@ -480,3 +480,32 @@ fn a_gate_does_not_start_on_certificates_that_do_not_hold() {
     }
     site.start().stop().verify();
 }
+
+#[test]
+fn the_admin_listener_asks_for_certificates_as_services_do() {
+    let (upstream, authority) = (Upstream::start(Act::Answer), Authority::new("clients"));
+    let site = mtls(&upstream, &authority, "");
+    site.edit_config(
+        "[admin]\n",
+        "[admin]\ntls = { cert = \"cert.pem\", key = \"key.pem\" }\nclient_cert = \"required\"\n",
+    );
+    let rows = format!("{ROWS}p, user:mtls:{WEB}, admin, /v1/status, GET, allow\n");
+    std::fs::write(site.path("policy.csv"), rows).unwrap();
+    let gate = started(&site);
+    let (leaf, auditor) = (web(&authority), Signer::usual().token("alice", &["auditor"]));
+    let of = |http2, shows| Caller { address: gate.admin, http2, sni: "admin.example.org", shows };
+    for http2 in [false, true] {
+        // A certificate proves its caller; what it may see is policy.
+        let answer = of(http2, Some(&leaf)).get("/v1/status", None).unwrap();
+        assert_eq!(answer.status, 200);
+        assert_eq!(gate.record(answer.record())["identity"]["user"], format!("user:mtls:{WEB}"));
+        assert_eq!(of(http2, Some(&leaf)).get("/v1/records", None).unwrap().status, 403);
+        // A token alone is not enough, and beside a certificate it names the caller.
+        let answer = of(http2, None).get("/v1/status", Some(&auditor)).unwrap();
+        assert_eq!(answer.status, 403);
+        assert_eq!(gate.record(answer.record())["reason"], "credential_certificate_missing");
+        let answer = of(http2, Some(&leaf)).get("/v1/records", Some(&auditor)).unwrap();
+        assert_eq!(answer.status, 200);
+        assert_eq!(gate.record(answer.record())["identity"]["user"], "user:alice");
+    }
+}

@@ -273,7 +273,7 @@ fn every_command_of_portcullis_in_the_documents_exists() {
                     .take_while(|word| word.bytes().all(|b| b.is_ascii_lowercase()))
                     .collect();
                 let depth = match words.as_slice() {
-                    ["audit", _, ..] => 2,
+                    ["audit" | "policy", _, ..] => 2,
                     ["help", ..] | [] => continue,
                     [_, ..] => 1,
                 };

@@ -7,10 +7,10 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::json;
 
 use super::review::{self, Origin};
-use super::source;
 use crate::app::assemble;
 use crate::cli::out::{Paint, count, printable};
 use crate::cli::{Outcome, audit};
+use crate::policy::explain::rule_json;
 use crate::policy::review::diff::{Change, Difference, diff};
 use crate::policy::review::shape::Ruling;
 use crate::policy::{PathForms, Policy, Sources};
@@ -162,8 +162,8 @@ fn tell_json(difference: &Difference) -> Result<()> {
                 "part": change.is_part,
                 "methods": change.methods,
                 "example": change.example,
-                "was_by": change.before_by.as_deref().map(source::rule_json),
-                "now_by": change.now_by.as_deref().map(source::rule_json),
+                "was_by": change.before_by.as_deref().map(rule_json),
+                "now_by": change.now_by.as_deref().map(rule_json),
             })
         })
         .collect();

@@ -6,11 +6,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::{Result, bail};
 use serde_json::json;
 
-use super::source::{self, Source};
+use super::source::Source;
 use crate::access::Decision;
 use crate::cli::Outcome;
 use crate::cli::out::{Paint, printable};
-use crate::policy::Case;
+use crate::policy::Call;
+use crate::policy::explain::rule_json;
+use crate::policy::files::expand;
 use crate::policy::raw;
 
 /// Asks for one decision.
@@ -51,7 +53,7 @@ fn raw(args: &Args) -> Result<Outcome> {
     let sources = args.source.find()?.sources;
     // What panics is told as an error; the panic's own words would only stand before it.
     std::panic::set_hook(Box::new(|_| {}));
-    let allowed = raw::enforce(sources.model, sources.policies, &args.values)?;
+    let allowed = raw::enforce(sources.model, expand(&sources.policies)?, &args.values)?;
     let mut out = std::io::stdout().lock();
     if args.json { writeln!(out, "{}", json!({ "allowed": allowed })) } else { writeln!(out, "{allowed}") }?;
     Ok(if allowed { Outcome::Fine } else { Outcome::DoesNotHold })
@@ -65,9 +67,7 @@ fn decide(args: &Args) -> Result<Outcome> {
         );
     };
     let (found, policy) = args.source.load()?;
-    let case = Case {
-        line: 0,
-        allow: true,
+    let call = Call {
         user: user.clone(),
         roles: args.roles.clone(),
         service: service.clone(),
@@ -75,9 +75,8 @@ fn decide(args: &Args) -> Result<Outcome> {
         path: path.clone(),
         ip: args.ip,
         host: args.host.clone(),
-        by: None,
     };
-    let answer = case.ask(&policy, found.tolerance(service));
+    let answer = call.ask(&policy, found.tolerance(service));
     if let Some(error) = answer.error {
         bail!("the policy has no answer, so a gate denies: {error}");
     }
@@ -85,7 +84,7 @@ fn decide(args: &Args) -> Result<Outcome> {
     let grounds = answer.decision.grounds();
     let allowed = matches!(answer.decision, Decision::Allow(_));
     if args.json {
-        let rule = grounds.rule.as_deref().map(source::rule_json);
+        let rule = grounds.rule.as_deref().map(rule_json);
         let told = json!({ "allowed": allowed, "reason": grounds.reason.code(), "rule": rule });
         writeln!(out, "{told}")?;
     } else {

@@ -3,20 +3,21 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use serde_json::json;
 
 use crate::app::assemble;
 use crate::cli::out::{Paint, count};
 use crate::cli::{Outcome, audit, files};
 use crate::policy::Text;
+use crate::policy::files::expand;
 use crate::policy::format::format;
 
 /// Lays policy files out.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// The policy files; a directory stands for the .csv files in it
+    /// The policy files; a directory stands for the *.csv in it
     #[arg(value_name = "FILE", required_unless_present = "config")]
     files: Vec<PathBuf>,
     /// The config whose policy files are meant
@@ -39,7 +40,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let mut changes = Vec::new();
     for path in &files {
         let text = Text::read(path)?;
-        let laid_out = format(&text).map_err(|error| anyhow!("nothing was changed:\n{error}"))?;
+        let laid_out = format(&text).map_err(|error| anyhow!("nothing was changed:\n{error:#}"))?;
         if laid_out != text.text {
             changes.push((path, laid_out));
         }
@@ -70,32 +71,13 @@ fn tell(args: &Args, of: usize, changes: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The files that are meant, directories opened.
+/// The files that are meant.
 fn files(args: &Args) -> Result<Vec<PathBuf>> {
     let named = match &args.config {
         Some(config) => assemble::sources(&audit::settings(config)?).policies,
         None => args.files.clone(),
     };
-    let mut files = Vec::new();
-    for path in named {
-        if !path.is_dir() {
-            files.push(path);
-            continue;
-        }
-        let mut inside = Vec::new();
-        for entry in std::fs::read_dir(&path)? {
-            let entry = entry?.path();
-            if entry.extension().is_some_and(|extension| extension == "csv") {
-                inside.push(entry);
-            }
-        }
-        if inside.is_empty() {
-            bail!("{} holds no .csv files", path.display());
-        }
-        inside.sort();
-        files.extend(inside);
-    }
-    Ok(files)
+    Ok(expand(&named)?)
 }
 
 const AFTER_HELP: &str = "\

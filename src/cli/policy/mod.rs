@@ -3,6 +3,7 @@
 //! | file | what is there |
 //! |---|---|
 //! | [`test`] | a table of expected answers, held against a policy |
+//! | [`explain`] | one decision, with all its reasons |
 //! | [`mod@fmt`] | policy files, laid out |
 //! | [`enforce`] | one decision, of a gate or of casbin itself |
 //! | [`lint`] | what a policy's author hardly meant |
@@ -13,6 +14,7 @@
 
 pub mod diff;
 pub mod enforce;
+pub mod explain;
 pub mod fmt;
 pub mod lint;
 mod review;
@@ -28,6 +30,7 @@ Examples:
   portcullis policy test --config gate/portcullis.toml
   portcullis policy test --model policies/model.conf --policy policies/policy.csv
   portcullis policy lint --config gate/portcullis.toml
+  portcullis policy explain app GET /docs/a --user user:alice --role role:viewer --config gate/portcullis.toml
   portcullis policy fmt --check policies/policy.csv
   portcullis policy diff policies.old policies
   portcullis policy who-can DELETE app /admin/users/7 --config gate/portcullis.toml

@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
-use serde_json::{Value, json};
 
-use crate::access::Rule;
 use crate::access::path::Tolerance;
 use crate::app::assemble;
 use crate::cli::audit;
@@ -21,7 +19,7 @@ pub(super) struct Source {
     /// The Casbin model, without a config
     #[arg(long, value_name = "FILE", requires = "policies")]
     model: Option<PathBuf>,
-    /// A policy file, without a config; may be repeated, and the order counts
+    /// A policy file, or a directory of *.csv, without a config; may be repeated, and the order counts
     #[arg(long = "policy", value_name = "FILE", requires = "model")]
     policies: Vec<PathBuf>,
     /// What services allow in paths, without a config: as `allow` in the config of a service
@@ -68,8 +66,11 @@ impl Source {
             bail!("name the policy: --config FILE, or --model FILE with --policy FILE for each policy file");
         };
         let allowed = self.allow.iter().fold(Tolerance::default(), |all, form| all.with(form.tolerance()));
-        let sources =
-            Sources { model: model.clone(), policies: self.policies.clone(), forms: forms(allowed) };
+        let sources = Sources {
+            model: model.clone(),
+            policies: self.policies.clone(),
+            forms: PathForms::granted([allowed]),
+        };
         Ok(Found { sources, settings: None, allowed })
     }
 
@@ -85,7 +86,7 @@ impl Source {
     pub(super) fn load(&self) -> Result<(Found, Policy)> {
         let found = self.find()?;
         let policy =
-            Policy::load(&found.sources).map_err(|error| anyhow!("the policy does not hold:\n{error}"))?;
+            Policy::load(&found.sources).map_err(|error| anyhow!("the policy does not hold:\n{error:#}"))?;
         Ok((found, policy))
     }
 }
@@ -98,6 +99,15 @@ impl Found {
             settings.services.iter().map(|known| &known.route).find(|route| &*route.service == service);
         route.map_or_else(Tolerance::default, |route| route.tolerance)
     }
+
+    /// What to say if the config has no service of this name.
+    pub(super) fn unknown(&self, service: &str) -> Option<String> {
+        let settings = self.settings.as_ref()?;
+        let mut known: Vec<&str> = settings.services.iter().map(|known| &*known.route.service).collect();
+        known.push("admin");
+        (!known.contains(&service))
+            .then(|| format!("the config has no service {service}; it has {}", known.join(", ")))
+    }
 }
 
 impl Form {
@@ -108,19 +118,5 @@ impl Form {
             Self::Semicolon => Tolerance::SEMICOLON,
             Self::LookAlike => Tolerance::LOOK_ALIKE,
         }
-    }
-}
-
-/// A row and where it stands, for scripts.
-pub(super) fn rule_json(rule: &Rule) -> Value {
-    json!({ "text": rule.text, "file": rule.file, "line": rule.line })
-}
-
-fn forms(allowed: Tolerance) -> PathForms {
-    PathForms {
-        encoded_slash: allowed.covers(Tolerance::ENCODED_SLASH),
-        encoded_percent: allowed.covers(Tolerance::ENCODED_PERCENT),
-        semicolon: allowed.covers(Tolerance::SEMICOLON),
-        ..PathForms::default()
     }
 }

@@ -1,7 +1,7 @@
 //! `portcullis policy test`.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::{Value, json};
@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use super::source::{self, Source};
 use crate::cli::Outcome;
 use crate::cli::out::{Paint, count, printable};
-use crate::policy::Case;
-use crate::policy::cases::Found;
+use crate::policy::explain::rule_json;
+use crate::policy::files::expand;
+use crate::policy::{Answer, Call, Case};
 
 /// Tests a policy.
 #[derive(Debug, clap::Args)]
@@ -45,7 +46,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
             bail!("{file} has no cases");
         }
         results.extend(cases.into_iter().map(|case| {
-            let found = case.ask(&policy, found.tolerance(&case.service));
+            let found = case.call.ask(&policy, found.tolerance(&case.call.service));
             Tested { file: file.clone(), holds: case.holds(&found), case, found }
         }));
     }
@@ -57,9 +58,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
 /// The tables that stand beside the policy files.
 fn beside(found: &source::Found) -> Result<Vec<PathBuf>> {
     let mut tables = Vec::new();
-    for file in &found.sources.policies {
-        let directory = if file.is_dir() { file } else { file.parent().unwrap_or(Path::new("")) };
-        let table = directory.join("cases.txt");
+    for file in expand(&found.sources.policies)? {
+        let table = file.with_file_name("cases.txt");
         if table.is_file() && !tables.contains(&table) {
             tables.push(table);
         }
@@ -74,7 +74,7 @@ fn beside(found: &source::Found) -> Result<Vec<PathBuf>> {
 struct Tested {
     file: String,
     case: Case,
-    found: Found,
+    found: Answer,
     holds: bool,
 }
 
@@ -85,7 +85,7 @@ impl Tested {
 
     /// The call, in the columns of a table.
     fn call(&self) -> String {
-        let Case { user, roles, service, method, path, .. } = &self.case;
+        let Call { user, roles, service, method, path, .. } = &self.case.call;
         let roles = if roles.is_empty() { "-".to_owned() } else { roles.join(",") };
         printable(&format!("{user} {roles} {service} {method} {path}"))
     }
@@ -106,21 +106,17 @@ impl Tested {
     }
 
     fn json(&self) -> Value {
-        let Case { line, user, roles, service, method, path, ip, host, .. } = &self.case;
         let grounds = self.found.decision.grounds();
         json!({
             "file": self.file,
-            "line": line,
+            "line": self.case.line,
             "holds": self.holds,
-            "call": {
-                "user": user, "roles": roles, "service": service, "method": method, "path": path,
-                "host": host, "ip": ip.to_string(),
-            },
+            "call": self.case.call.json(),
             "expected": { "decision": answer(self.case.allow), "by": self.case.by.as_ref().map(ToString::to_string) },
             "found": {
                 "decision": self.found.decision.as_str(),
                 "reason": grounds.reason.code(),
-                "rule": grounds.rule.as_deref().map(source::rule_json),
+                "rule": grounds.rule.as_deref().map(rule_json),
                 "error": self.found.error.as_ref().map(ToString::to_string),
             },
         })

@@ -6,9 +6,10 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::review::{self, Origin, csv, table};
-use super::source::{self, Source};
+use super::source::Source;
 use crate::cli::Outcome;
 use crate::cli::out::{Paint, count, printable};
+use crate::policy::explain::rule_json;
 use crate::policy::review::access::{Rights, what_can};
 use crate::policy::review::members::{Members, Principal};
 use crate::policy::review::shape::{Ruling, Shape};
@@ -115,11 +116,11 @@ fn tell_json(args: &Args, rights: &Rights) -> Result<()> {
                 "pattern": right.pattern,
                 "methods": right.methods,
                 "example": right.example,
-                "rule": right.rule.as_deref().map(source::rule_json),
+                "rule": right.rule.as_deref().map(rule_json),
             })
         })
         .collect();
-    let without: Vec<_> = rights.without_example.iter().map(|rule| source::rule_json(rule)).collect();
+    let without: Vec<_> = rights.without_example.iter().map(|rule| rule_json(rule)).collect();
     let told = json!({
         "principal": args.principal, "roles": args.roles, "asked": rights.asked, "rights": told,
         "without_example": without,

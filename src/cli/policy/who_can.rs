@@ -6,10 +6,11 @@ use anyhow::{Result, anyhow};
 use serde_json::json;
 
 use super::review::{self, Origin, csv, table};
-use super::source::{self, Source};
+use super::source::Source;
 use crate::access::path::Reading;
 use crate::cli::Outcome;
 use crate::cli::out::{Paint, count, printable};
+use crate::policy::explain::rule_json;
 use crate::policy::review::access::{Call, Grant, who_can};
 
 /// Reviews access to one path.
@@ -102,7 +103,7 @@ fn tell_json(call: &Call, grants: &[Grant]) -> Result<()> {
             json!({
                 "principal": grant.principal.to_string(),
                 "path": grant.path,
-                "rule": grant.rule.as_deref().map(source::rule_json),
+                "rule": grant.rule.as_deref().map(rule_json),
             })
         })
         .collect();

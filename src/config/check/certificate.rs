@@ -3,7 +3,7 @@
 use super::super::error::Fault;
 use super::super::file::{self, File};
 use super::super::settings::{ClientCerts, Holds, Subject};
-use super::super::word::{Field, OneOrMany, Spot};
+use super::super::word::{Field, OneOrMany, Said, Spot};
 use super::scalar::{choice, name};
 use super::{Check, client_certs, section};
 
@@ -70,24 +70,31 @@ impl Check {
 
     /// Certificates are shown in TLS, to those who ask, who must know whose are good.
     pub(super) fn certificates_fit(&mut self, words: &File) {
-        let Some(server) = words.server.said() else { return self.services_ask_in_vain(words) };
+        let admin = words.admin.said().map(|said| &said.word);
+        let of_admin = admin.and_then(|admin| admin.client_cert.said()).filter(|said| said.word != "off");
+        if let (Some(admin), Some(said)) = (admin, of_admin)
+            && admin.tls.is_absent()
+        {
+            self.fault(&said.spot, Fault::CertificatesWithoutTls);
+        }
+        let Some(server) = words.server.said() else { return self.asked_in_vain(words, of_admin) };
         match client_certs(words) {
-            Some(said) if server.word.tls.is_absent() => {
+            Some(said) if server.word.tls.is_absent() && of_admin.is_none() => {
                 self.fault(&said.spot, Fault::CertificatesWithoutTls)
             }
-            None if server.word.client_certs.is_absent() => self.services_ask_in_vain(words),
+            None if server.word.client_certs.is_absent() => self.asked_in_vain(words, of_admin),
             _ => {}
         }
     }
 
-    fn services_ask_in_vain(&mut self, words: &File) {
+    fn asked_in_vain(&mut self, words: &File, of_admin: Option<&Said<String>>) {
         if matches!(words.server, Field::Broken) {
             return;
         }
-        for service in words.service.said().iter().flat_map(|said| &said.word) {
-            if let Some(said) = service.word.client_cert.said().filter(|said| said.word != "off") {
-                self.fault(&said.spot, Fault::CertificatesUnasked);
-            }
+        let services = words.service.said().into_iter().flat_map(|said| &said.word);
+        let of_services = services.filter_map(|service| service.word.client_cert.said());
+        for said in of_services.chain(of_admin).filter(|said| said.word != "off") {
+            self.fault(&said.spot, Fault::CertificatesUnasked);
         }
     }
 }

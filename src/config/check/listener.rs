@@ -47,7 +47,8 @@ impl Check {
         {
             self.fault(&said.spot, Fault::AdminInTheOpen { found: address });
         }
-        Some(Admin { listen: listen?, tls: tls? })
+        let certificates = self.certificates(&words.client_cert, &words.subject_from);
+        Some(Admin { listen: listen?, tls: tls?, certificates: certificates? })
     }
 
     pub(super) fn health(&mut self, words: &Field<file::Health>, root: &Spot) -> Option<Health> {

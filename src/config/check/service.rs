@@ -49,7 +49,7 @@ impl Check {
         let min_rate = self.value(&words.min_rate, 256, size("0B", "1GiB"));
         let rates = self.rates(&words.rate, spot);
         let recording = self.recording(words, spot);
-        let certificates = self.certificates(words);
+        let certificates = self.certificates(&words.client_cert, &words.subject_from);
         let (preflights, cors) = cors?;
         Some(Service {
             route: Route { preflights, certificates: certificates?, recording: recording?, ..route? },
@@ -75,9 +75,17 @@ impl Check {
         let hosts = self.some_texts(&words.hosts, spot.missing("hosts", write), host);
         let prefix = self.value(&words.path_prefix, "/".to_owned(), prefix);
         let rewrite = self.rewrite(words, prefix.as_deref());
+        let letter_case = self.value(&words.fold_case, Tolerance::LETTER_CASE, |text| {
+            choice(text, &[("distinct", Tolerance::LETTER_CASE), ("refuse", Tolerance::NONE)])
+        });
+        if let (Some(letter_case), Some(found), Some(said)) = (letter_case, &prefix, words.path_prefix.said())
+            && let Err(why) = Reading::of(found).and_then(|reading| reading.under(letter_case))
+        {
+            self.fault(&said.spot, Fault::Prefix { found: found.clone(), why });
+        }
         let tolerance = self
             .list(&words.allow, tolerance)
-            .map(|all| all.into_iter().fold(Tolerance::default(), Tolerance::with));
+            .and_then(|all| Some(all.into_iter().fold(letter_case?, Tolerance::with)));
         if let (Some(hosts), Some(prefix)) = (&hosts, &prefix) {
             let label = words.name.said().map_or(spot.key.as_str(), |name| name.word.as_str());
             let items = words.hosts.said().map(|said| said.word.as_slice()).unwrap_or_default();
@@ -113,14 +121,19 @@ impl Check {
         Some(to.filter(|to| Some(to.as_str()) != of))
     }
 
-    fn certificates(&mut self, words: &file::Service) -> Option<Certificates> {
-        let need = self.value(&words.client_cert, Need::Off, |text| {
+    pub(super) fn certificates(
+        &mut self,
+        client_cert: &Field<String>,
+        subject_from: &Field<String>,
+    ) -> Option<Certificates> {
+        let said = subject_from.said();
+        let need = self.value(client_cert, Need::Off, |text| {
             choice(text, &[("off", Need::Off), ("optional", Need::Optional), ("required", Need::Required)])
         });
-        let subject_from = self.value(&words.subject_from, SubjectFrom::Token, |text| {
+        let subject_from = self.value(subject_from, SubjectFrom::Token, |text| {
             choice(text, &[("token", SubjectFrom::Token), ("certificate", SubjectFrom::Certificate)])
         });
-        if let (Some(Need::Off), Some(said)) = (need, words.subject_from.said())
+        if let (Some(Need::Off), Some(said)) = (need, said)
             && subject_from != Some(SubjectFrom::Token)
         {
             self.fault(&said.spot, Fault::SubjectFromUnused);

@@ -88,6 +88,23 @@ fn every_target(gates: &[(Upstream, Gate)], opted_in: Option<&str>) {
     }
 }
 
+/// At an origin that folds case, capitals make one thing of two; a service can have them refused.
+#[test]
+fn targets_of_an_origin_that_folds_case() {
+    for (upstream, gate) in gates(|setup| setup.service("fold_case = \"refuse\"")) {
+        for row in rows(include_str!("folded.tsv")) {
+            let [target, status, reason, _] = row.fields();
+            for (how, answer) in ways(&gate, &target) {
+                let what = format!("{row} {how}");
+                let before = upstream.count() - usize::from(answer.status == 200);
+                assert_eq!(answer.status.to_string(), status, "{what}");
+                is_on_record(&gate, &upstream, before, answer.record, &reason, &what);
+            }
+        }
+        gate.verify();
+    }
+}
+
 struct Told {
     status: u16,
     record: u64,

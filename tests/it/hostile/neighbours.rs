@@ -30,6 +30,11 @@ fn protected(path: &str) -> bool {
     path == "admin" || path.starts_with("admin/") || path.starts_with("admin.")
 }
 
+/// As a policy's row has it, letter by letter.
+fn protected_by_name(path: &str) -> bool {
+    path == "/admin" || path.starts_with("/admin/")
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -51,6 +56,19 @@ proptest! {
         if let Some(path) = public(&target, all) {
             let segments: Vec<&str> = path.split('/').collect();
             prop_assert!(!protected(&resolve(&segments)), "{target:?} as {path:?}");
+        }
+    }
+
+    /// What is denied by name under a broad allow is denied to an origin that folds case, where the service says so.
+    #[test]
+    fn a_narrow_deny_holds_where_case_is_folded_and_capitals_are_refused(target in target()) {
+        let path = target.split('?').next().unwrap();
+        if let Ok(path) = Reading::of(path).and_then(|reading| reading.under(Tolerance::NONE)) {
+            let named = protected_by_name(path.as_str());
+            let served = rfc3986(path.as_str());
+            for folded in [served.to_lowercase(), served.to_uppercase().to_lowercase()] {
+                prop_assert_eq!(protected_by_name(&folded), named, "{:?}", target);
+            }
         }
     }
 

@@ -51,6 +51,10 @@ fn what_is_missing_or_has_no_use_is_told() {
         (written(dns, "subject_from = \"certificate\""), "this service asks for no certificate"),
         (written(dns, "").replace(TLS, ""), "has no use without TLS; write `tls ="),
         (
+            format!("{}\n[admin]\nclient_cert = \"required\"\n", written(dns, "")),
+            "has no use without TLS; write `tls =",
+        ),
+        (
             written(&dns.replace("mtls", "main"), "") + ISSUER,
             "\"main\" is the name of server.client_certs.name too",
         ),

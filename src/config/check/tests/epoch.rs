@@ -61,6 +61,7 @@ ca_file = "up.pem"
 rewrite_prefix = "/v2"
 forward_authorization = false
 allow = ["semicolon", "encoded_slash"]
+fold_case = "refuse"
 cors = { mode = "answer", origins = ["https://a", "https://b"], methods = ["GET", "PUT"], headers = ["x-a", "x-b"], max_age = "10m", credentials = false }
 timeouts = { connect = "5s", head = "30s", idle = "60s" }
 max_body = "10MiB"
@@ -172,6 +173,7 @@ const CHANGES: &[(&str, &str)] = &[
     ("rewrite_prefix = \"/v2\"", "strip_prefix = true"),
     ("forward_authorization = false", "forward_authorization = true"),
     ("\"encoded_slash\"", "\"encoded_percent\""),
+    ("fold_case = \"refuse\"", ""),
     ("\"https://b\"", "\"https://c\""),
     ("[\"https://a\", \"https://b\"]", "[\"*\"]"),
     ("\"PUT\"", "\"PATCH\""),
@@ -287,13 +289,15 @@ fn a_change_without_meaning_keeps_the_epoch() {
 fn the_canonical_form_is_frozen() {
     // Records name epochs for ever, so a change of this form is a change of version.
     insta::assert_snapshot!(canonical(&good(&format!("{LEAST}{ISSUER}"))), @r#"
-    portcullis config v3
+    portcullis config v4
     [server]
     listen = 127.0.0.1:8080
     workers = 0
     drain_timeout = 30000
     [admin]
     listen = 127.0.0.1:9901
+    client_cert = off
+    subject_from = token
     [health]
     listen = 127.0.0.1:9902
     [log]
@@ -333,6 +337,7 @@ fn the_canonical_form_is_frozen() {
     name = "app"
     hosts = app.example.com
     path_prefix = "/"
+    fold_case = distinct
     upstream = http://127.0.0.1:9000
     forward_authorization = false
     cors.mode = off
