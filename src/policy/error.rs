@@ -27,7 +27,7 @@ pub struct Fault {
     /// What is wrong.
     pub problem: Problem,
     /// The line, once it is known.
-    pub excerpt: Option<Excerpt>,
+    pub excerpt: Option<Box<Excerpt>>,
 }
 
 /// What can be wrong with a policy.
@@ -215,7 +215,7 @@ impl LoadError {
         for fault in &mut self.faults {
             let text = texts.clone().find(|text| text.name == fault.file);
             let line = fault.line.and_then(|line| lines(&text?.text).find(|(number, _)| *number == line));
-            fault.excerpt = line.map(|(_, line)| Excerpt::of(line, fault.problem.culprit()));
+            fault.excerpt = line.map(|(_, line)| Box::new(Excerpt::of(line, fault.problem.culprit())));
         }
         self
     }

@@ -19,8 +19,8 @@
 //! | [`files`] | the files that a config's words for policy files name |
 //! | [`format`](mod@format) | the canonical layout of policy files |
 //! | [`raw`] | casbin-rs as it is, for comparing |
-//! | [`review`] | who may do what, what changes, what was hardly meant |
 //! | [`explain`] | one decision with all its reasons |
+//! | [`review`] | who may do what, what changes, what was hardly meant |
 //! | [`watch`] | when policy files may have changed |
 //! | [`error`] | why a policy was refused |
 //!

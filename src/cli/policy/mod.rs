@@ -29,8 +29,8 @@ A policy is named by the config of a gate, or, where a repository holds policies
 Examples:
   portcullis policy test --config gate/portcullis.toml
   portcullis policy test --model policies/model.conf --policy policies/policy.csv
-  portcullis policy lint --config gate/portcullis.toml
   portcullis policy explain app GET /docs/a --user user:alice --role role:viewer --config gate/portcullis.toml
+  portcullis policy lint --config gate/portcullis.toml
   portcullis policy fmt --check policies/policy.csv
   portcullis policy diff policies.old policies
   portcullis policy who-can DELETE app /admin/users/7 --config gate/portcullis.toml

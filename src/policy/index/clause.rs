@@ -19,6 +19,16 @@ const KEYS: usize = 3;
 /// The number of a pattern, and those of the values of [`KEYS`] columns.
 type Key = [u32; KEYS + 1];
 
+/// A question, and what it is asked of.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) tests: &'a Tests,
+    /// By row.
+    pub(super) denies: &'a [bool],
+    pub(super) rows: &'a [Row],
+    pub(super) question: &'a Question<'a>,
+}
+
 /// One way for the matcher to hold.
 #[derive(Debug)]
 pub(super) struct Clause {
@@ -151,15 +161,8 @@ impl Clause {
     }
 
     /// Notes the first rows of each effect that match `question`.
-    pub(super) fn ask(
-        &self,
-        tests: &Tests,
-        denies: &[bool],
-        rows: &[Row],
-        question: &Question<'_>,
-        scratch: &mut Scratch,
-        hits: &mut Hits,
-    ) {
+    pub(super) fn ask(&self, asked: &Asked<'_>, scratch: &mut Scratch, hits: &mut Hits) {
+        let Asked { tests, rows, question, .. } = *asked;
         if !self.guards.iter().all(|guard| guard.holds(tests, question, scratch)) {
             return;
         }
@@ -176,11 +179,11 @@ impl Clause {
                 return;
             }
         }
-        let asked = self.rest.iter().filter_map(|rest| match rest {
+        let further = self.rest.iter().filter_map(|rest| match rest {
             Rest::Role(test) => Some(*test),
             Rest::Pattern(_) | Rest::Other(_) => None,
         });
-        for test in self.roles.into_iter().chain(asked) {
+        for test in self.roles.into_iter().chain(further) {
             tests.find_roles(test, question, scratch);
             if scratch.roles(test).is_empty() {
                 return;
@@ -191,8 +194,8 @@ impl Clause {
         let roles = self.roles.map_or(&[0][..], |test| scratch.roles(test));
         let mut note = |at: usize, entry: Entry| {
             let row = entry.row as usize;
-            let denies = denies.get(row).copied().unwrap_or(true);
-            if hits.wants(row, denies) && self.rest_holds(at, row, tests, rows, question, scratch) {
+            let denies = asked.denies.get(row).copied().unwrap_or(true);
+            if hits.wants(row, denies) && self.rest_holds(at, rows.get(row), asked, scratch) {
                 hits.note(row, denies);
             }
         };
@@ -224,21 +227,14 @@ impl Clause {
         }
     }
 
-    fn rest_holds(
-        &self,
-        at: usize,
-        row: usize,
-        tests: &Tests,
-        rows: &[Row],
-        question: &Question<'_>,
-        scratch: &Scratch,
-    ) -> bool {
+    fn rest_holds(&self, at: usize, row: Option<&Row>, asked: &Asked<'_>, scratch: &Scratch) -> bool {
+        let Asked { tests, question, .. } = *asked;
         let columns = self.columns.iter().skip(at * self.rest.len());
         self.rest.iter().zip(columns).all(|(rest, &number)| match rest {
             Rest::Pattern(test) => tests.matches(*test, number, question, scratch),
             Rest::Role(test) => has(scratch.roles(*test), number),
             Rest::Other(test) => {
-                rows.get(row).is_some_and(|row| tests.tables.holds(test, row, question).unwrap_or(false))
+                row.is_some_and(|row| tests.tables.holds(test, row, question).unwrap_or(false))
             }
         })
     }

@@ -31,7 +31,7 @@ mod equality;
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use self::clause::{Clause, alternatives};
+use self::clause::{Asked, Clause, alternatives};
 use self::tests::{Scratch, Tests};
 use super::asking::Tables;
 use super::decide::Question;
@@ -101,8 +101,9 @@ impl Index {
         let mut hits = Hits::default();
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.clear(&self.tests, question);
+            let asked = Asked { tests: &self.tests, denies: &self.denies, rows, question };
             for clause in &self.clauses {
-                clause.ask(&self.tests, &self.denies, rows, question, scratch, &mut hits);
+                clause.ask(&asked, scratch, &mut hits);
             }
         });
         (self.effect.of(hits.allow, hits.deny), hits)
