@@ -122,8 +122,7 @@ fn callers_that_do_not_read_pin_no_memory_and_hold_no_service() {
         .collect();
     // A window that opens byte by byte, and never by as much as a frame.
     let mut by_the_byte = Frames::open(gate.front, 0);
-    let fields =
-        [(":method", "GET"), (":scheme", "http"), (":path", "/public/flood"), (":authority", "a")];
+    let fields = [(":method", "GET"), (":scheme", "http"), (":path", "/public/flood"), (":authority", "a")];
     by_the_byte.request(1, &fields, false);
     assert_eq!(by_the_byte.status(1), Some(200));
     until("the services to be let go", || {
