@@ -54,6 +54,19 @@ lint: $(ROCKSDB) ## check formatting, lints, docs and, if cargo-deny is there, d
 	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; \
 	else echo "cargo-deny is not installed: dependencies were not checked (cargo install cargo-deny)"; fi
 
+# Advisories come from a repository on GitHub; with OFFLINE=1 they are left out, and it says so.
+.PHONY: deny
+deny: ## check dependencies: licences, sources, bans, known vulnerabilities (OFFLINE=1 leaves these out)
+	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	cargo deny check --hide-inclusion-graph bans licenses sources
+	@if [ -n "$(OFFLINE)" ]; then echo "advisories were NOT checked (OFFLINE)"; else cargo deny check advisories; fi
+
+.PHONY: sbom
+sbom: ## write target/portcullis.cdx.json: what the binary is made of (CycloneDX 1.5)
+	@command -v cargo-cyclonedx >/dev/null || cargo install --locked cargo-cyclonedx
+	cargo cyclonedx --format json --spec-version 1.5 --describe binaries --target all --override-filename portcullis
+	@mkdir -p target && mv portcullis.json target/portcullis.cdx.json && echo "wrote target/portcullis.cdx.json"
+
 .PHONY: bench
 bench: $(ROCKSDB) ## measure; see benches/README.md
 	cargo bench --locked

@@ -1,7 +1,7 @@
 //! The canonical layout of policy files: rows that stand together have their columns under one another, fields are parted
 //! by `, ` and quoted only where they must be. Comments, blank lines and the order of everything stay.
 //!
-//! Invariant: what is written reads back as the same rows at the same lines; [`format`] checks that before it returns.
+//! Invariant: what is written reads back as the same rows at the same lines; [`format()`] checks that before it returns.
 
 use super::error::{Faults, LoadError};
 use super::load::Text;

@@ -93,6 +93,21 @@ fn the_row_that_decided_comes_with_the_decision_and_its_line() {
 }
 
 #[test]
+fn a_compiled_decision_allocates_nothing() {
+    let rows = "p, role:viewer, app, /docs/*, GET, allow\np, role:editor, app, /docs/:id/notes, GET, allow\n\
+                p, role:fired, app, /*, GET, deny\ng, role:editor, role:viewer\ng, user:a, role:editor\n";
+    let policy = load(&rbac(), rows).unwrap();
+    assert!(policy.is_compiled());
+    let roles = ["role:viewer".to_owned(), "role:else".to_owned()];
+    for (user, path) in [("user:a", "/docs/1/notes"), ("user:b", "/docs/x"), ("user:c", "/nothing/here")] {
+        let ask = || drop(policy.decide(&question(user, &roles, path)));
+        // A thread makes its room once.
+        ask();
+        assert_eq!(allocation_counter::measure(ask).count_total, 0, "{user} {path}");
+    }
+}
+
+#[test]
 fn a_row_that_comes_twice_moves_to_the_end_as_in_casbin() {
     let priority = model(
         "sub, obj, act",

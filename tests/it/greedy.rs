@@ -1,11 +1,12 @@
 //! Callers that take more than their part: of connections, and of time.
 
-use std::io::{ErrorKind, Read as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
+use crate::support::frames::{Frames, WINDOW_UPDATE, frame_of};
 use crate::support::{Act, DEADLINE, Gate, Setup, Upstream, readiness, until};
 
 /// A connection to the gate from another address of this machine.
@@ -96,6 +97,46 @@ fn a_slow_body_that_keeps_the_rate_gets_through() {
     }
     assert_eq!(wire.answer().unwrap().status, 200);
     gate.stop().verify();
+}
+
+/// A service whose answers never end, and callers that ask for one and read little or nothing of it.
+#[test]
+fn callers_that_do_not_read_pin_no_memory_and_hold_no_service() {
+    let (endless, quick) = (Upstream::start(Act::Flood), Upstream::start(Act::Answer));
+    let gate = Setup::new(&endless)
+        .service("path_prefix = \"/public/flood\"\ntimeouts = { idle = \"500ms\" }")
+        .services(&format!(
+            "[[service]]\nname = \"quick\"\nhosts = [\"*\"]\nupstreams = [\"http://{}\"]\n",
+            quick.address
+        ))
+        .policy("p, anonymous, app, /public/*, .*, allow\np, anonymous, quick, /public/*, .*, allow\n")
+        .start();
+    assert_eq!(gate.client().get("/public/before", None).status, 200);
+    let before = resident_kib(&gate);
+    let reading_nothing: Vec<TcpStream> = (0..20)
+        .map(|_| {
+            let mut stream = connect(&gate, [127, 0, 0, 1]);
+            stream.write_all(b"GET /public/flood HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            stream
+        })
+        .collect();
+    // A window that opens byte by byte, and never by as much as a frame.
+    let mut by_the_byte = Frames::open(gate.front, 0);
+    let fields = [(":method", "GET"), (":scheme", "http"), (":path", "/public/flood"), (":authority", "a")];
+    by_the_byte.request(1, &fields, false);
+    assert_eq!(by_the_byte.status(1), Some(200));
+    until("the services to be let go", || {
+        // Once it is reset there is nobody to take it.
+        let _ = by_the_byte.try_send(&frame_of(WINDOW_UPDATE, 0, 1, &1u32.to_be_bytes()));
+        endless.count() == 21 && endless.open() == 0
+    });
+    assert_eq!(gate.client().get("/public/others", None).status, 200);
+    assert!(resident_kib(&gate) < before + (32 << 10), "{before} KiB before, {} now", resident_kib(&gate));
+    drop((reading_nothing, by_the_byte));
+    let site = gate.stop();
+    site.verify();
+    let outcomes = site.records().into_iter().filter(|record| record["detail"] == "client_stalled").count();
+    assert_eq!(outcomes, 21);
 }
 
 #[test]

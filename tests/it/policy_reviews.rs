@@ -114,6 +114,21 @@ fn lint_knows_the_services_and_roles_of_a_config() {
 }
 
 #[test]
+fn a_service_that_refuses_capitals_cannot_be_slipped_past_by_them() {
+    let repository = Repository::new(ROWS);
+    let config =
+        std::fs::read_to_string(shipped("config/portcullis.toml")).unwrap().replace("../policies/", "");
+    let finds = |config: &str| {
+        std::fs::write(repository.file("portcullis.toml"), config).unwrap();
+        ends(0, &["policy", "lint", "--config", &repository.file("portcullis.toml")]).contains("folds case")
+    };
+    assert!(finds(&config));
+    let fold_case = "# fold_case = \"distinct\"";
+    assert!(config.contains(fold_case));
+    assert!(!finds(&config.replace(fold_case, "fold_case = \"refuse\"")));
+}
+
+#[test]
 fn who_can_tells_everybody_by_way_of_their_roles() {
     let repository = Repository::new(ROWS);
     let table = repository.policy(0, &["who-can", "GET", "app", "/docs/a"]);

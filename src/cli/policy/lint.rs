@@ -64,7 +64,7 @@ fn known(args: &Args, found: &Found) -> Option<Known> {
     let service = |service: &crate::config::settings::Service| KnownService {
         name: service.route.service.to_string(),
         semicolon: service.route.tolerance.covers(Tolerance::SEMICOLON),
-        folds_refused: false,
+        folds_refused: !service.route.tolerance.covers(Tolerance::LETTER_CASE),
     };
     let admin = KnownService { name: "admin".to_owned(), ..KnownService::default() };
     let granted = settings.issuers.iter().flat_map(|issuer| &issuer.roles);

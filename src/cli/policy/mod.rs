@@ -2,7 +2,7 @@
 //!
 //! | file | what is there |
 //! |---|---|
-//! | [`test`] | a table of expected answers, held against a policy |
+//! | [`test`](mod@test) | a table of expected answers, held against a policy |
 //! | [`explain`] | one decision, with all its reasons |
 //! | [`mod@fmt`] | policy files, laid out |
 //! | [`enforce`] | one decision, of a gate or of casbin itself |

@@ -207,7 +207,9 @@ impl Reading {
 
     const fn advice(self) -> &'static str {
         match self {
-            Self::FoldsCase => "allow what may be had instead of denying what may not",
+            Self::FoldsCase => {
+                "allow what may be had instead of denying what may not, or set `fold_case = \"refuse\"` on the service"
+            }
             Self::IgnoresTrailingSlash | Self::DecodesDelimiters => {
                 "allow what may be had instead, or deny both spellings"
             }
