@@ -12,7 +12,7 @@ pub fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
     }
 }
 
-/// The general machinery for writing text takes ten times as long, and every call has an address written twice.
+/// The general machinery for writing text takes several times as long, and every call has an address written twice.
 fn write_ipv4(ip: Ipv4Addr, out: &mut Vec<u8>) {
     for (at, octet) in ip.octets().into_iter().enumerate() {
         if at > 0 {
