@@ -35,7 +35,7 @@ mod tests {
     #[test]
     fn an_address_is_written_as_the_standard_library_writes_it() {
         let some = (0..=255).flat_map(|n| [[n, 0, 9, 10], [99, 100, n, 255], [1, n, 200, n]]);
-        let four = some.map(|octets| IpAddr::from(octets));
+        let four = some.map(IpAddr::from);
         let six = ["::", "::1", "2001:db8::7", "::ffff:192.0.2.1"].map(|text| text.parse().unwrap());
         for ip in four.chain(six) {
             let mut out = Vec::new();
