@@ -11,6 +11,12 @@ ROCKSDB := $(ROCKSDB_DIR)/librocksdb.a
 export ROCKSDB_LIB_DIR := $(ROCKSDB_DIR)
 export ROCKSDB_STATIC := 1
 
+# RocksDB checks what it writes with CRC-32C, which the processor has an instruction for: on x86-64 since 2010. Without
+# these flags it works the sums out by table, for a tenth of what a call costs the log's thread.
+ifeq ($(shell uname -m),x86_64)
+ROCKSDB_FLAGS := -msse4.2 -mpclmul
+endif
+
 # What Debian must bring: a C++ compiler for RocksDB (the tests use its C side for faulty disks), libclang for bindings.
 APT_PACKAGES := g++ libclang1-14 libclang-common-14-dev
 
@@ -90,7 +96,7 @@ fuzz: $(ROCKSDB) ## look for input that breaks what must hold (FUZZ_SECONDS for 
 $(ROCKSDB): Cargo.lock | $(CACHE)/packages
 	@if [ -f "$@" ]; then touch "$@"; else \
 	echo "compiling RocksDB once into $@ (10 to 15 minutes on two cores)"; \
-	env -u ROCKSDB_LIB_DIR -u ROCKSDB_STATIC CARGO_TARGET_DIR="$(CACHE)/rocksdb-build" \
+	env -u ROCKSDB_LIB_DIR -u ROCKSDB_STATIC CARGO_TARGET_DIR="$(CACHE)/rocksdb-build" CXXFLAGS="$(ROCKSDB_FLAGS)" \
 		cargo build --locked --release -p librocksdb-sys && \
 	mkdir -p "$(ROCKSDB_DIR)" && \
 	cp "$(CACHE)"/rocksdb-build/release/build/librocksdb-sys-*/out/librocksdb.a "$@" && \

@@ -195,7 +195,9 @@ pub struct Token {
 impl Token {
     /// The token's characters.
     pub fn as_str(&self) -> &str {
-        self.value.to_str().ok().and_then(|v| v.get(self.start..)).unwrap_or_default()
+        // It was found to be ASCII when it was read; this looks at many bytes at a time.
+        let token = self.value.as_bytes().get(self.start..).unwrap_or_default();
+        std::str::from_utf8(token).unwrap_or_default()
     }
 }
 
@@ -497,23 +499,38 @@ impl Credential {
     }
 
     fn parse(value: &HeaderValue) -> Self {
-        let Ok(text) = value.to_str() else { return Self::Malformed };
+        let Ok(text) = std::str::from_utf8(value.as_bytes()) else { return Self::Malformed };
         let (scheme, rest) = text.split_once(' ').unwrap_or((text, ""));
         if !scheme.eq_ignore_ascii_case("bearer") {
-            return if scheme.is_empty() { Self::Malformed } else { Self::Unsupported };
+            let odd = scheme.is_empty() || value.to_str().is_err();
+            return if odd { Self::Malformed } else { Self::Unsupported };
         }
         let token = rest.trim_start_matches(' ');
         // RFC 6750 §2.1: b64token.
         let well_formed = !token.is_empty()
-            && token.bytes().all(|b| {
-                b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=')
-            });
+            && token.bytes().fold(true, |all, b| all & B64TOKEN.get(usize::from(b)).is_some_and(|is| *is));
         if !well_formed {
             return Self::Malformed;
         }
         Self::Bearer(Token { start: text.len() - token.len(), value: value.clone() })
     }
 }
+
+/// RFC 6750 §2.1: what a `b64token` is made of. Tokens are long and come with every call.
+static B64TOKEN: [bool; 256] = {
+    let (mut table, mut byte) = ([false; 256], 0u8);
+    loop {
+        #[allow(clippy::indexing_slicing, reason = "in a constant, what is out of bounds does not compile")]
+        {
+            table[byte as usize] = byte.is_ascii_alphanumeric()
+                || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=');
+        }
+        if byte == u8::MAX {
+            break table;
+        }
+        byte += 1;
+    }
+};
 
 impl TrustedProxies {
     /// Trusts these networks and no others.
@@ -562,9 +579,13 @@ impl RequestId {
                     .iter()
                     .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
         };
-        match headers.get("x-request-id") {
+        match headers.get(X_REQUEST_ID) {
             Some(value) if by_proxy && well_formed(value) => Self(value.clone()),
-            _ => Self(ascii_value(format!("{fresh:032x}"))),
+            _ => {
+                let mut id = [0; 32];
+                write_hex(&mut id, fresh);
+                Self(ascii_value(&id))
+            }
         }
     }
 
@@ -581,11 +602,19 @@ impl RequestId {
 
 impl TraceContext {
     fn read(headers: &HeaderMap, fresh: u128) -> Self {
-        let mut values = headers.get_all("traceparent").iter();
+        let mut values = headers.get_all(TRACEPARENT).iter();
         match (values.next(), values.next()) {
             (Some(value), None) if is_traceparent(value.as_bytes()) => Self(value.clone()),
             // The low half of a trace id that is not all zero makes the first span's id.
-            _ => Self(ascii_value(format!("00-{:032x}-{:016x}-00", fresh | 1, (fresh as u64) | 1))),
+            _ => {
+                let mut context = *b"00-00000000000000000000000000000000-0000000000000000-00";
+                let (_, ids) = context.split_at_mut(3);
+                let (trace, rest) = ids.split_at_mut(32);
+                let (_, span) = rest.split_at_mut(1);
+                write_hex(trace, fresh | 1);
+                write_hex(span.split_at_mut(16).0, u128::from(fresh as u64 | 1));
+                Self(ascii_value(&context))
+            }
         }
     }
 
@@ -619,10 +648,23 @@ fn is_traceparent(value: &[u8]) -> bool {
     }
 }
 
-fn ascii_value(text: String) -> HeaderValue {
-    // Hex digits and dashes are always a valid value; the fallback only spares a panic path.
-    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("0"))
+/// Writes the low hex digits of `number`, as many as `out` has room for.
+fn write_hex(out: &mut [u8], number: u128) {
+    let mut left = number;
+    for digit in out.iter_mut().rev() {
+        let nibble = (left & 0xf) as u8;
+        *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+        left >>= 4;
+    }
 }
+
+fn ascii_value(text: &[u8]) -> HeaderValue {
+    // Hex digits and dashes are always a valid value; the fallback only spares a panic path.
+    HeaderValue::from_bytes(text).unwrap_or(HeaderValue::from_static("0"))
+}
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Of a method that a record should name, bytes.
 const LONGEST_METHOD: usize = 32;

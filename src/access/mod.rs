@@ -6,6 +6,7 @@
 //! | [`framing`] | where one request ends and the next begins |
 //! | [`host`], [`path`] | canonical host and path |
 //! | [`route`] | which service they lead to |
+//! | [`address`] | addresses as text |
 //! | [`rate`] | how often something may be asked for |
 //! | [`recording`] | how a service's calls are recorded |
 //! | [`malformed`] | the ways a request can fail to have one reading |
@@ -15,6 +16,7 @@
 //!
 //! Invariant: nothing here does I/O, waits, or knows hyper.
 
+pub mod address;
 pub mod attempt;
 pub mod certificate;
 pub mod decision;

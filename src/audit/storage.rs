@@ -154,6 +154,11 @@ impl Batch {
             .map(|(index, (start, end))| (index, self.bytes.get(start..*end).unwrap_or_default()))
     }
 
+    /// How many bytes its records have together.
+    pub const fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// How many records it holds.
     pub fn len(&self) -> usize {
         self.ends.len()

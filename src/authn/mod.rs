@@ -261,6 +261,12 @@ impl Authn {
         if let Some(caller) = self.recall(&digest) {
             return Ok(caller);
         }
+        // Boxed, since a call's state has room for it else, used or not.
+        Box::pin(self.prove_anew(text, digest)).await
+    }
+
+    /// Proves the caller by a token that is not remembered.
+    async fn prove_anew(&self, text: &str, digest: Hash) -> Result<Arc<Caller>, CredentialFault> {
         let token = Token::parse(text)?;
         let (index, trusted) = self.vouching(&token)?;
         let algorithm = trusted.allowed(&token)?;

@@ -5,6 +5,7 @@
 //! | [`dial`] | [`Endpoint`] and [`Dialer`]: resolve, connect, TLS, under one deadline |
 //! | [`tls`] | [`ClientTls`]: whom we trust, and which protocols we offer |
 //! | [`serving`] | [`ServerTls`]: our certificate, and whose client certificates we believe |
+//! | `small` | small writes in one piece |
 //! | [`pem`] | certificates and private keys from PEM files |
 //!
 //! Invariants:
@@ -15,9 +16,11 @@
 pub mod dial;
 pub mod pem;
 pub mod serving;
+mod small;
 pub mod tls;
 
 pub use dial::{DialError, Dialer, Endpoint, EndpointError, Stream};
 pub use pem::PemError;
 pub use serving::{ServerTls, ServingError, client_verifier};
+pub use small::poll_write_pieces;
 pub use tls::{ClientTls, Roots, TlsError};

@@ -17,13 +17,13 @@ struct Count {
 
 /// A call that is not decided yet; it counts until dropped.
 #[derive(Debug)]
-pub struct Undecided(Arc<Count>);
+pub struct Undecided<'a>(&'a Count);
 
 impl Deciding {
     /// A call has come in.
-    pub fn begin(&self) -> Undecided {
+    pub fn begin(&self) -> Undecided<'_> {
         self.0.calls.fetch_add(1, Ordering::AcqRel);
-        Undecided(Arc::clone(&self.0))
+        Undecided(&self.0)
     }
 
     /// Waits until all are decided.
@@ -39,7 +39,7 @@ impl Deciding {
     }
 }
 
-impl Drop for Undecided {
+impl Drop for Undecided<'_> {
     fn drop(&mut self) {
         if self.0.calls.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.0.none.notify_waiters();

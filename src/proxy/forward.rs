@@ -112,7 +112,7 @@ impl Upstreams {
                 self.relay(set, backend, &backends.identity_headers, (passage, open), request).await
             }
             Target::Admin(router) => {
-                local(router, backend, &backends.identity_headers, (passage, open), request).await
+                Box::pin(local(router, backend, &backends.identity_headers, (passage, open), request)).await
             }
         };
         if let (Some(cors), Some(request)) = (&backend.cors, origin_headers) {

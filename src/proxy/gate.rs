@@ -55,7 +55,8 @@ impl Gate {
         if self.policy.is_compiled() || self.policy.probe_cost() <= QUICK {
             return ask(&self.policy, &question(attempt, access, user, roles));
         }
-        self.decide_aside(attempt, access, identity).await
+        // Boxed, since a call's state has room for it else, used or not.
+        Box::pin(self.decide_aside(attempt, access, identity)).await
     }
 
     /// Asks a slow policy on a thread where it holds nobody else up.

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use crate::access::address::write_ip;
 use crate::access::{Client, Identity};
 use crate::audit::journal::Passage;
 
@@ -64,7 +65,7 @@ pub fn for_upstream(
             set(headers, names.roles.clone(), &roles.join(","));
         }
     }
-    set(headers, PORTCULLIS_RECORD, &passage.record.to_string());
+    set(headers, PORTCULLIS_RECORD, &passage.record.text());
     headers.insert(X_REQUEST_ID, passage.id.header().clone());
     headers.insert(TRACEPARENT, passage.trace.header().clone());
 }
@@ -72,7 +73,7 @@ pub fn for_upstream(
 /// Turns the upstream's headers into those the caller gets.
 pub fn for_caller(headers: &mut HeaderMap, passage: &Passage) {
     strip_hop_by_hop(headers);
-    set(headers, PORTCULLIS_RECORD, &passage.record.to_string());
+    set(headers, PORTCULLIS_RECORD, &passage.record.text());
     headers.insert(X_REQUEST_ID, passage.id.header().clone());
 }
 
@@ -109,6 +110,9 @@ pub fn is_ambiguous_length(headers: &HeaderMap) -> bool {
 
 /// Drops from `Trailer` what the trailers will not have.
 fn announce_only(headers: &mut HeaderMap, may_come: impl Fn(&HeaderName) -> bool) {
+    if !headers.contains_key(header::TRAILER) {
+        return;
+    }
     let announced: Vec<String> = headers
         .get_all(header::TRAILER)
         .iter()
@@ -137,20 +141,28 @@ fn join_cookies(headers: &mut HeaderMap) {
 /// Removes what RFC 9110 §7.6.1 says ends here: the fields `Connection` nominates, and those that are hop-by-hop
 /// whether nominated or not. `Trailer` stays, since trailers are passed on.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let nominated: Vec<HeaderName> = headers
+    let nominated = headers
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in nominated.iter().chain(&HOP_BY_HOP) {
+        .filter_map(|name| name.trim().parse().ok());
+    // Most heads have few fields, so each is looked at once rather than all that could be there looked for.
+    let hop_by_hop = headers.keys().filter(|name| HOP_BY_HOP.contains(name)).cloned();
+    let ending: Vec<HeaderName> = nominated.chain(hop_by_hop).collect();
+    for name in ending {
         headers.remove(name);
     }
 }
 
 /// Whether a header could pass for the gate's word: under any spelling that a service may fold into the real one.
 fn is_ours_to_say(name: &HeaderName, names: &IdentityHeaders, by_trusted_proxy: bool) -> bool {
+    let by_config =
+        || [&names.subject, &names.roles].iter().any(|ours| folded(name.as_str()).eq(folded(ours.as_str())));
+    // Nearly every name begins otherwise than all of ours, and need not be held against each.
+    if !name.as_str().bytes().next().is_some_and(|first| OURS_BEGIN_WITH.contains(&first)) {
+        return by_config();
+    }
     let folds_to = |ours: &str| folded(name.as_str()).eq(ours.bytes());
     let folds_under = |prefix: &str| folded(name.as_str()).take(prefix.len()).eq(prefix.bytes());
     let forwarding = folds_under("x-forwarded") || folds_to("forwarded") || folds_to("x-real-ip");
@@ -161,7 +173,7 @@ fn is_ours_to_say(name: &HeaderName, names: &IdentityHeaders, by_trusted_proxy: 
     forwarding
         || OURS_BY_PREFIX.iter().any(|prefix| folds_under(prefix))
         || OURS_BY_NAME.iter().any(|ours| folds_to(ours))
-        || [&names.subject, &names.roles].iter().any(|ours| folded(name.as_str()).eq(folded(ours.as_str())))
+        || by_config()
 }
 
 /// A header name's bytes as a CGI-like service may see them: `_` and `.` are `-`. Names are lower-case already.
@@ -178,7 +190,11 @@ fn forwarded_for(headers: &HeaderMap) -> Option<String> {
 /// The client's address; behind a trusted proxy, what the proxy said. The proxy's own address is not added: it is
 /// the operator's, and known.
 fn appended(chain: Option<String>, client: &Client) -> String {
-    chain.unwrap_or_else(|| client.ip.to_string())
+    chain.unwrap_or_else(|| {
+        let mut text = Vec::with_capacity(15);
+        write_ip(client.ip, &mut text);
+        String::from_utf8(text).unwrap_or_default()
+    })
 }
 
 /// Percent-encodes what is not visible ASCII, `%` and `,`, so that the value can be split and read back.
@@ -221,7 +237,7 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-const HOP_BY_HOP: [HeaderName; 9] = [
+static HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -234,7 +250,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 /// What says where a message ends, where it goes, or who sends it.
-const NEVER_TRAILERS: [HeaderName; 8] = [
+static NEVER_TRAILERS: [HeaderName; 8] = [
     header::HOST,
     header::CONTENT_LENGTH,
     header::CONTENT_TYPE,
@@ -244,6 +260,9 @@ const NEVER_TRAILERS: [HeaderName; 8] = [
     header::SET_COOKIE,
     header::EXPECT,
 ];
+
+/// What all of these, and the forwarding fields, begin with.
+const OURS_BEGIN_WITH: &[u8] = b"cfpstx";
 
 const OURS_BY_PREFIX: [&str; 11] = [
     "x-original-",
@@ -309,6 +328,14 @@ mod tests {
             trace: attempt.trace,
             reason: Reason::PolicyAllow,
             record: RecordRef { origin: "gate".into(), index: 3 },
+        }
+    }
+
+    #[test]
+    fn every_name_of_ours_begins_as_the_quick_look_expects() {
+        let forwarding = ["x-forwarded", "forwarded", "x-real-ip"];
+        for ours in OURS_BY_PREFIX.iter().chain(&OURS_BY_NAME).chain(&forwarding) {
+            assert!(OURS_BEGIN_WITH.contains(&ours.as_bytes()[0]), "{ours}");
         }
     }
 

@@ -2,15 +2,19 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::time::Sleep;
 
 use super::body::RequestBody;
 use crate::net::{DialError, Dialer};
@@ -39,6 +43,16 @@ impl Upstream {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self { id: NEXT.fetch_add(1, Ordering::Relaxed), name, dialer, keep }
     }
+
+    async fn dial(&self) -> Result<SendRequest<RequestBody>, ExchangeError> {
+        let stream = self.dialer.dial().await?;
+        let (sender, connection) = Builder::new().handshake(TokioIo::new(stream)).await?;
+        tokio::task::spawn_local(async move {
+            // How it ends is told to whoever uses it, through the sender and the body.
+            let _ = connection.await;
+        });
+        Ok(sender)
+    }
 }
 
 impl UpstreamSet {
@@ -66,7 +80,27 @@ struct Kept {
 
 struct Idle {
     sender: SendRequest<RequestBody>,
+    patience: Patience,
     until: Instant,
+}
+
+/// A timer that one answer after another is waited for with: to put off a timer that runs is cheaper than to begin one
+/// and end it for every call.
+#[derive(Default)]
+struct Patience(Option<Pin<Box<Sleep>>>);
+
+impl Patience {
+    /// What `answer` gives, if it does so within `time`.
+    async fn wait<T>(&mut self, time: Duration, mut answer: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+        let until = tokio::time::Instant::now() + time;
+        let timer = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        timer.as_mut().reset(until);
+        poll_fn(|cx| match answer.as_mut().poll(cx) {
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
+        })
+        .await
+    }
 }
 
 /// A connection in use. It is closed when dropped, unless given back.
@@ -75,6 +109,7 @@ pub struct Borrowed {
     upstream: u64,
     keep: Duration,
     sender: SendRequest<RequestBody>,
+    patience: Patience,
 }
 
 /// Why an upstream gave no answer.
@@ -120,28 +155,22 @@ impl Pool {
     /// # Errors
     /// [`DialError`] or the handshake's error, for a new one.
     pub async fn connect(&self, upstream: &Upstream) -> Result<Borrowed, ExchangeError> {
-        let sender = match self.take(upstream) {
-            Some(sender) => sender,
-            None => {
-                let stream = upstream.dialer.dial().await?;
-                let (sender, connection) = Builder::new().handshake(TokioIo::new(stream)).await?;
-                tokio::task::spawn_local(async move {
-                    // How it ends is told to whoever uses it, through the sender and the body.
-                    let _ = connection.await;
-                });
-                sender
-            }
+        let (sender, patience) = match self.take(upstream) {
+            Some(kept) => kept,
+            // Rare, and boxed: what it needs would else be room in every call's state, which is moved about.
+            None => (Box::pin(upstream.dial()).await?, Patience::default()),
         };
-        Ok(Borrowed { pool: self.clone(), upstream: upstream.id, keep: upstream.keep, sender })
+        Ok(Borrowed { pool: self.clone(), upstream: upstream.id, keep: upstream.keep, sender, patience })
     }
 
-    fn take(&self, upstream: &Upstream) -> Option<SendRequest<RequestBody>> {
+    fn take(&self, upstream: &Upstream) -> Option<(SendRequest<RequestBody>, Patience)> {
         let mut kept = self.0.borrow_mut();
         let idle = kept.by_upstream.get_mut(&upstream.id)?;
         let now = Instant::now();
         // The last one given back is the likeliest to be alive.
         let ready = idle.iter().rposition(|idle| idle.is_fresh(now) && idle.sender.is_ready())?;
-        Some(idle.swap_remove(ready).sender)
+        let kept = idle.swap_remove(ready);
+        Some((kept.sender, kept.patience))
     }
 }
 
@@ -180,10 +209,10 @@ impl Borrowed {
         let mut answer = std::pin::pin!(self.sender.send_request(request));
         let mut seen = progress();
         loop {
-            match tokio::time::timeout(head_timeout, &mut answer).await {
-                Ok(answer) => return Ok(answer?),
-                Err(_) if progress() != seen => seen = progress(),
-                Err(_) => return Err(ExchangeError::HeadTimeout(head_timeout)),
+            match self.patience.wait(head_timeout, answer.as_mut()).await {
+                Some(answer) => return Ok(answer?),
+                None if progress() != seen => seen = progress(),
+                None => return Err(ExchangeError::HeadTimeout(head_timeout)),
             }
         }
     }
@@ -198,7 +227,8 @@ impl Borrowed {
         kept.sweep(now);
         let idle = kept.by_upstream.entry(self.upstream).or_default();
         if idle.len() < KEPT_PER_UPSTREAM {
-            idle.push(Idle { sender: self.sender, until: now + self.keep });
+            let Self { sender, patience, keep, .. } = self;
+            idle.push(Idle { sender, patience, until: now + keep });
         }
     }
 }

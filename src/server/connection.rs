@@ -109,23 +109,23 @@ where
     let pace = Pace::new(limits.header_timeout, limits.idle_timeout);
     let findings = Rc::<Findings>::default();
     let service = {
-        let (host, pace, findings) = (host.clone(), Rc::clone(&pace), Rc::clone(&findings));
+        // What all workers share is counted once for a connection: a count that every core changes for every call is slow.
+        let (host, pace, findings) = (Rc::new(host.clone()), Rc::clone(&pace), Rc::clone(&findings));
         let (calls, turns) = (Cell::new(0), Arc::new(Semaphore::new(TURNS)));
         service_fn(move |request: Request<Incoming>| {
             let call = pace.begin(request.version() == Version::HTTP_2);
             let arrival = Arrival {
-                proxy: host.proxy.clone(),
                 live: host.live.load_full(),
                 connection: connection.clone(),
                 fresh: host.numbers.next(),
                 turns: Arc::clone(&turns),
                 unreadable: findings.take(calls.replace(calls.get() + 1)),
             };
-            let drain = host.drain.clone();
+            let host = Rc::clone(&host);
             let framed = request.version() == Version::HTTP_2;
             async move {
-                let (mut response, place) = serve(&drain, arrival, request).await;
-                if drain.phase() >= Phase::Closing && !framed {
+                let (mut response, place) = serve(&host, arrival, request).await;
+                if host.drain.phase() >= Phase::Closing && !framed {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(response.map(|body| call.until_end_of(body, place)))

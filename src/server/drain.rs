@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,19 +16,21 @@ use crate::proxy::deciding::Deciding;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// It serves.
-    Serving,
+    Serving = 0,
     /// It serves, and lets each connection go after the call it carries.
-    Closing,
+    Closing = 1,
     /// The same, and accepts no more connections: those wait in the kernel for who accepts next.
-    Holding,
+    Holding = 2,
     /// No new call is decided.
-    Draining,
+    Draining = 3,
 }
 
 /// Tells everyone how far the gate is on its way down, and waits for connections to end. Clones are one.
 #[derive(Clone, Debug)]
 pub struct Drain {
     phase: watch::Sender<Phase>,
+    /// The same for who only looks: every call does, and a lock that all cores take for it is slow.
+    at: Arc<AtomicU8>,
     open: Arc<Open>,
     /// Calls that are not decided yet.
     pub deciding: Deciding,
@@ -65,19 +67,28 @@ pub enum TooMany {
 impl Default for Drain {
     fn default() -> Self {
         let phase = watch::Sender::new(Phase::Serving);
-        Self { phase, open: Arc::default(), deciding: Deciding::default() }
+        Self { phase, at: Arc::default(), open: Arc::default(), deciding: Deciding::default() }
     }
 }
 
 impl Drain {
     /// Goes to `phase`.
     pub fn enter(&self, phase: Phase) {
-        self.phase.send_replace(phase);
+        // Under the watch's lock, so that both say the same however many go to one at once.
+        self.phase.send_modify(|now| {
+            *now = phase;
+            self.at.store(phase as u8, Ordering::Release);
+        });
     }
 
     /// Where it is.
     pub fn phase(&self) -> Phase {
-        *self.phase.borrow()
+        match self.at.load(Ordering::Acquire) {
+            0 => Phase::Serving,
+            1 => Phase::Closing,
+            2 => Phase::Holding,
+            _ => Phase::Draining,
+        }
     }
 
     /// Waits until it is at `phase` or beyond.

@@ -8,58 +8,52 @@
 //! 3. **panic**: a panic ends the one request it happened in, with 500;
 //! 4. the path itself.
 
-use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
-use futures_util::future::LocalBoxFuture;
 use http::{HeaderValue, Method, Request, Response, header};
 use hyper::body::{Body as _, Incoming};
 use tokio::sync::Semaphore;
-use tower::{Service, ServiceExt};
 
-use super::drain::Drain;
+use super::connection::Host;
 use crate::access::Connection;
 use crate::access::attempt::Unreadable;
 use crate::proxy::body::Body;
 use crate::proxy::live::Live;
 use crate::proxy::room::Place;
-use crate::proxy::{Call, Proxy, respond};
+use crate::proxy::{Call, respond};
 
 /// Serves one call on one connection, through every layer. The answer comes with the room it takes up until it has been
 /// sent.
 pub async fn serve(
-    drain: &Drain,
+    host: &Host,
     arrival: Arrival,
     request: Request<Incoming>,
 ) -> (Response<Body>, Option<Arc<Place>>) {
-    if drain.has_begun() {
+    if host.drain.has_begun() {
         let mut response = shed("drain");
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         return (response, None);
     }
-    let Some(place) = arrival.live.limits.room(arrival.proxy.face()).enter() else {
+    let Some(place) = arrival.live.limits.room(host.proxy.face()).enter() else {
         return (shed("in_flight"), None);
     };
     let place = Arc::new(place);
     let head = request.method() == Method::HEAD;
-    let path = arrival.with_place(Arc::clone(&place));
-    let response = caught(path.oneshot(request)).await;
+    let Arrival { live, connection, fresh, unreadable, turns } = arrival;
+    let call = Call { connection, fresh, unreadable, place: Arc::clone(&place), turns };
+    let response = caught(host.proxy.handle(&live, request, &call)).await;
     (if head { without_content(response) } else { response }, Some(place))
 }
 
 /// The answer of `path`; 500 if it panics. What a panic leaves half done is the call's own: a permit that it held is
 /// dropped, and with it the allow closed.
-async fn caught(path: impl Future<Output = Result<Response<Body>, Infallible>>) -> Response<Body> {
-    AssertUnwindSafe(path).catch_unwind().await.map_or_else(
-        |_| {
-            metrics::counter!("portcullis_panics_total").increment(1);
-            respond::internal_error()
-        },
-        |Ok(response)| response,
-    )
+async fn caught(path: impl Future<Output = Response<Body>>) -> Response<Body> {
+    AssertUnwindSafe(path).catch_unwind().await.unwrap_or_else(|_| {
+        metrics::counter!("portcullis_panics_total").increment(1);
+        respond::internal_error()
+    })
 }
 
 /// The answer to HEAD: what GET would get, less the content.
@@ -79,8 +73,6 @@ fn shed(cause: &'static str) -> Response<Body> {
 
 /// A call that has just come in.
 pub struct Arrival {
-    /// The gate.
-    pub proxy: Proxy,
     /// The snapshot this call sees.
     pub live: Arc<Live>,
     /// The connection.
@@ -93,36 +85,6 @@ pub struct Arrival {
     pub turns: Arc<Semaphore>,
 }
 
-impl Arrival {
-    fn with_place(self, place: Arc<Place>) -> Path {
-        let Self { proxy, live, connection, fresh, unreadable, turns } = self;
-        Path { proxy, live, call: Call { connection, fresh, unreadable, place, turns } }
-    }
-}
-
-/// The path of a request as a tower service, for one call.
-#[derive(Clone)]
-struct Path {
-    proxy: Proxy,
-    live: Arc<Live>,
-    call: Call,
-}
-
-impl Service<Request<Incoming>> for Path {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = LocalBoxFuture<'static, Result<Response<Body>, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let path = self.clone();
-        Box::pin(async move { Ok(path.proxy.handle(&path.live, request, &path.call).await) })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,7 +94,7 @@ mod tests {
         let panics = caught(async { panic!("on purpose") });
         let waits = caught(async {
             tokio::task::yield_now().await;
-            Ok(Response::new(Body::full(bytes::Bytes::new())))
+            Response::new(Body::full(bytes::Bytes::new()))
         });
         let (panicked, other) = tokio::join!(panics, waits);
         assert_eq!((panicked.status().as_u16(), other.status().as_u16()), (500, 200));

@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::stream::Watch;
+use crate::net::poll_write_pieces;
 use crate::proxy::body::{Body, BodyError};
 use crate::proxy::room::Place;
 
@@ -259,7 +260,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let polled = poll_write_pieces(Pin::new(&mut self.stream), cx, bufs);
         self.pace.sent(polled)
     }
 

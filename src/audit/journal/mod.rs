@@ -218,7 +218,7 @@ impl Journal {
                         let bytes = body.sealed_len();
                         match self.0.noise.tell(&attempt, &identity, &decision, (epochs, bytes)) {
                             Told::Alone(first) => (Effect::None, first),
-                            Told::On(lean) => match self.lean(lean, epochs).await? {
+                            Told::On(lean) => match Box::pin(self.lean(lean, epochs)).await? {
                                 Some(index) => return Ok(Committed { index, open: None }),
                                 // The first never came to be: this one may be it.
                                 None => continue,

@@ -71,9 +71,29 @@ pub struct RecordRef {
     pub index: u64,
 }
 
+impl RecordRef {
+    /// As it is shown: `<origin>/<index>`.
+    pub fn text(&self) -> String {
+        let mut text = String::with_capacity(self.origin.len() + 21);
+        text.push_str(&self.origin);
+        text.push('/');
+        let (mut digits, mut at, mut left) = ([b'0'; 20], 20, self.index);
+        for digit in digits.iter_mut().rev() {
+            *digit += (left % 10) as u8;
+            left /= 10;
+            at -= 1;
+            if left == 0 {
+                break;
+            }
+        }
+        text.extend(digits.iter().skip(at).map(|digit| char::from(*digit)));
+        text
+    }
+}
+
 impl std::fmt::Display for RecordRef {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.origin, self.index)
+        f.write_str(&self.text())
     }
 }
 

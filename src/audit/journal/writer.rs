@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use metrics::{Counter, Gauge, Histogram};
+
 use super::queue::{Effect, Queue, Submission};
 use super::reconcile::LogState;
 use super::{Committed, Journal, OpenAllow};
@@ -29,6 +31,26 @@ pub struct Writer {
     last: Moment,
     kept: Option<Instant>,
     batch: Batch,
+    figures: Figures,
+}
+
+/// What each commit is counted by.
+struct Figures {
+    seconds: Histogram,
+    records: Counter,
+    commits: Counter,
+    size: Gauge,
+}
+
+impl Figures {
+    fn new() -> Self {
+        Self {
+            seconds: metrics::histogram!("portcullis_log_commit_seconds"),
+            records: metrics::counter!("portcullis_log_records_total"),
+            commits: metrics::counter!("portcullis_log_commits_total"),
+            size: metrics::gauge!("portcullis_log_size"),
+        }
+    }
 }
 
 impl Writer {
@@ -55,6 +77,7 @@ impl Writer {
             last,
             kept: None,
             batch: Batch::default(),
+            figures: Figures::new(),
         }
     }
 
@@ -76,7 +99,7 @@ impl Writer {
                 tracing::error!(%error, "the log failed: the gate answers 503 until it is restarted");
                 return;
             }
-            metrics::histogram!("portcullis_log_commit_seconds").record(began.elapsed());
+            self.figures.seconds.record(began.elapsed());
         }
     }
 
@@ -121,9 +144,9 @@ impl Writer {
         }
         self.journal.0.published.set(size, &self.batch.checkpoint);
         self.journal.0.published.last_time.store(self.floor.as_micros(), Ordering::Relaxed);
-        metrics::counter!("portcullis_log_records_total").increment(size - first);
-        metrics::counter!("portcullis_log_commits_total").increment(1);
-        metrics::gauge!("portcullis_log_size").set(size as f64);
+        self.figures.records.increment(size - first);
+        self.figures.commits.increment(1);
+        self.figures.size.set(size as f64);
 
         // 4. Events of the writer's own come before the submissions.
         let own = size - first - taken.len() as u64;

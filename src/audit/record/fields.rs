@@ -1,12 +1,12 @@
 //! The fields of one record, written in the order of the format, each within its budget.
 
 use std::borrow::Cow;
-use std::io::Write as _;
 use std::net::IpAddr;
 
 use super::entry::{ClientEntry, Epochs, HeadEntry, RequestEntry, Shown};
 use super::text::{self, number};
 use super::{Body, Kind, MAX_HEAD_BYTES, MAX_RECORD_BYTES};
+use crate::access::address::write_ip;
 use crate::access::certificate::ClientCertificate;
 use crate::access::recording::Detail;
 use crate::access::{Caller, Identity, Rule};
@@ -70,8 +70,9 @@ impl Fields {
 
     fn ip(&mut self, key: &str, ip: IpAddr) {
         self.key(key);
-        // Writing to a Vec cannot fail.
-        let _ = write!(self.out, "\"{ip}\"");
+        self.out.push(b'"');
+        write_ip(ip, &mut self.out);
+        self.out.push(b'"');
     }
 
     pub(super) fn rule(&mut self, rule: &Rule, detail: Detail) {

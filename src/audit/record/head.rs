@@ -4,6 +4,8 @@
 //! {"v":1,"index":<decimal>,"prev":"<64 hex>","time":"<27 bytes>","kind":"<word>"…}
 //! ```
 
+use std::cell::Cell;
+
 use super::{Kind, MAX_RECORD_BYTES};
 use crate::audit::hash::Hash;
 use crate::clock::Timestamp;
@@ -91,7 +93,23 @@ pub(super) fn write(index: u64, prev: &Hash, time: Timestamp, out: &mut Vec<u8>)
 pub(super) fn write_time(time: Timestamp, out: &mut Vec<u8>) {
     // 9999-12-30T22:00:00.999999Z, which is as far as the calendar behind `Timestamp` goes.
     const LAST: i64 = 253_402_207_200_999_999;
-    Timestamp::from_micros(time.as_micros().clamp(0, LAST)).write_rfc3339(out);
+    let micros = time.as_micros().clamp(0, LAST);
+    // All records of a commit have the same time.
+    let (last, text) = WRITTEN.get();
+    if last == micros {
+        out.extend_from_slice(&text);
+        return;
+    }
+    let start = out.len();
+    Timestamp::from_micros(micros).write_rfc3339(out);
+    if let Some(text) = out.get(start..).and_then(|text| text.try_into().ok()) {
+        WRITTEN.set((micros, text));
+    }
+}
+
+thread_local! {
+    /// The time written last, and as what.
+    static WRITTEN: Cell<(i64, [u8; 27])> = const { Cell::new((0, *b"1970-01-01T00:00:00.000000Z")) };
 }
 
 fn decimal(bytes: &[u8]) -> Option<(u64, &[u8])> {
