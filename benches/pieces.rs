@@ -84,7 +84,7 @@ fn filter() {
                     Segment::Passing(read) | Segment::Head(read) | Segment::HeadEnd(read) => read,
                     refused @ Segment::Refused { .. } => panic!("{refused:?}"),
                 };
-                left = &left[read..];
+                left = left.get(read..).unwrap_or_default();
             }
         });
         let name = format!("{name}, {} bytes, through the filter", bytes.len());

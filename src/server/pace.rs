@@ -75,6 +75,7 @@ impl Pace {
     /// A head has arrived whole. `framed`: by HTTP/2.
     pub fn begin(self: &Rc<Self>, framed: bool) -> Call {
         self.framed.set(framed);
+        self.patience.set(self.idle);
         self.calls.set(self.calls.get() + 1);
         self.doing.set(Doing::Serving);
         Call(Rc::clone(self))
