@@ -64,8 +64,8 @@ deny: ## check dependencies: licences, sources, bans, known vulnerabilities (OFF
 .PHONY: sbom
 sbom: ## write target/portcullis.cdx.json: what the binary is made of (CycloneDX 1.5)
 	@command -v cargo-cyclonedx >/dev/null || cargo install --locked cargo-cyclonedx
-	cargo cyclonedx --format json --spec-version 1.5 --describe binaries --target all --override-filename portcullis
-	@mkdir -p target && mv portcullis.json target/portcullis.cdx.json && echo "wrote target/portcullis.cdx.json"
+	cargo cyclonedx --quiet --format json --spec-version 1.5 --no-build-deps --override-filename sbom
+	@mkdir -p target && mv sbom.json target/portcullis.cdx.json && echo "wrote target/portcullis.cdx.json"
 
 .PHONY: bench
 bench: $(ROCKSDB) ## measure; see benches/README.md

@@ -1,4 +1,4 @@
-//! The pieces of a call on their own: the path made canonical, the head read, the record encoded and sealed, the headers
+//! The pieces of a call on their own: its bytes filtered, the path made canonical, the head read, the record encoded and sealed, the headers
 //! passed on; and a log verified. Each beside the least that something must take which looks at as many bytes: a copy of
 //! them, httparse reading them, SHA-256 of them alone, a scan of the same store.
 //!
@@ -21,6 +21,7 @@ use std::time::Duration;
 use http::header::HeaderName;
 use http::request::Parts;
 use portcullis::access::attempt::{ReadRules, TrustedProxies};
+use portcullis::access::framing::{Bounds, Framer, Segment};
 use portcullis::access::path::{Reading, Tolerance};
 use portcullis::access::recording::Recording;
 use portcullis::access::route::{HostPattern, Preflights, Route, Routes};
@@ -41,6 +42,7 @@ fn main() {
     println!("pieces: nanoseconds of the processor\n");
     println!("| piece | ns | beside it | ns | x |");
     println!("|---|---:|---|---:|---:|");
+    filter();
     canonicalize();
     read_head();
     record();
@@ -56,6 +58,38 @@ fn tell(piece: &str, ours: Duration, beside: &str, theirs: Duration) {
         ns(theirs),
         ours.as_secs_f64() / theirs.as_secs_f64()
     );
+}
+
+/// What a connection's bytes are followed with, call after call.
+fn filter() {
+    let post = format!(
+        "{}content-length: 4096\r\n\r\n{}",
+        HEAD.trim_end_matches("\r\n").to_owned() + "\r\n",
+        "x".repeat(4096)
+    )
+    .replacen("GET", "POST", 1);
+    let chunks = format!("400\r\n{}\r\n", "x".repeat(1024)).repeat(4) + "0\r\n\r\n";
+    let chunked = format!(
+        "{}transfer-encoding: chunked\r\n\r\n{chunks}",
+        HEAD.trim_end_matches("\r\n").to_owned() + "\r\n"
+    )
+    .replacen("GET", "POST", 1);
+    let beside = common::time(|| _ = black_box(parse()));
+    for (name, bytes) in [("a GET", HEAD), ("a POST of 4 KiB", &post), ("a POST of 4 chunks", &chunked)] {
+        let mut framer = Framer::new(Bounds { bytes: 32 << 10, fields: 100 });
+        let ours = common::time(|| {
+            let mut left = black_box(bytes.as_bytes());
+            while !left.is_empty() {
+                let read = match framer.read(left) {
+                    Segment::Passing(read) | Segment::Head(read) | Segment::HeadEnd(read) => read,
+                    refused @ Segment::Refused { .. } => panic!("{refused:?}"),
+                };
+                left = left.get(read..).unwrap_or_default();
+            }
+        });
+        let name = format!("{name}, {} bytes, through the filter", bytes.len());
+        tell(&name, ours, "its head parsed by httparse", beside);
+    }
 }
 
 fn canonicalize() {

@@ -33,6 +33,10 @@ pub struct Pace {
     preface: Cell<Option<bool>>,
     /// Since when the peer has taken nothing of what is to be sent.
     stalled: Cell<Option<Instant>>,
+    /// How long it may take nothing.
+    patience: Cell<Duration>,
+    /// It has taken nothing for too long, and the connection ends for it.
+    given_up: Cell<bool>,
     head: Duration,
     idle: Duration,
 }
@@ -64,12 +68,14 @@ impl Pace {
         let doing = Cell::new(Doing::Idle(Instant::now()));
         let (calls, framed, preface, stalled) =
             (Cell::new(0), Cell::new(false), Cell::new(None), Cell::new(None));
-        Rc::new(Self { doing, calls, framed, preface, stalled, head, idle })
+        let (patience, given_up) = (Cell::new(idle), Cell::new(false));
+        Rc::new(Self { doing, calls, framed, preface, stalled, patience, given_up, head, idle })
     }
 
     /// A head has arrived whole. `framed`: by HTTP/2.
     pub fn begin(self: &Rc<Self>, framed: bool) -> Call {
         self.framed.set(framed);
+        self.patience.set(self.idle);
         self.calls.set(self.calls.get() + 1);
         self.doing.set(Doing::Serving);
         Call(Rc::clone(self))
@@ -94,10 +100,15 @@ impl Pace {
             let next = match self.doing.get() {
                 Doing::Idle(since) if now >= since + self.idle => return,
                 Doing::Head(since) if now >= since + self.head => return,
-                Doing::Serving if self.stalled.get().is_some_and(|since| now >= since + self.idle) => return,
+                Doing::Serving
+                    if self.stalled.get().is_some_and(|since| now >= since + self.patience.get()) =>
+                {
+                    self.given_up.set(true);
+                    return;
+                }
                 Doing::Idle(since) => since + self.idle,
                 Doing::Head(since) => since + self.head,
-                Doing::Serving => now + self.head,
+                Doing::Serving => now + self.head.min(self.patience.get()),
             };
             // What it does may change meanwhile: look often enough that a slow head overruns by no more than half.
             let often = now + self.head / 2;
@@ -132,7 +143,11 @@ impl Call {
     pub fn until_end_of(self, body: Body, place: Option<Arc<Place>>) -> Answering {
         let patience = body.patience().unwrap_or(self.0.idle);
         let stream = Watch::of_this_stream().map(|watch| (watch, patience));
-        let answering = Answering { body, stream, _call: self, _place: place };
+        if stream.is_none() {
+            // HTTP/1 has one answer at a time, and the connection's patience is that answer's.
+            self.0.patience.set(patience);
+        }
+        let answering = Answering { body, stream, call: self, _place: place };
         answering.handed_over();
         answering
     }
@@ -143,7 +158,7 @@ pub struct Answering {
     body: Body,
     /// Where it is sent on an HTTP/2 stream: the stream's watch, and how long the caller may take nothing.
     stream: Option<(Rc<Watch>, Duration)>,
-    _call: Call,
+    call: Call,
     _place: Option<Arc<Place>>,
 }
 
@@ -184,10 +199,11 @@ impl HttpBody for Answering {
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        if let Some((watch, _)) = &self.stream {
-            if watch.has_given_up() {
-                self.body.caller_stalled();
-            }
+        let watch = self.stream.as_ref().map(|(watch, _)| watch);
+        if self.call.0.given_up.get() || watch.is_some_and(|watch| watch.has_given_up()) {
+            self.body.caller_stalled();
+        }
+        if let Some(watch) = watch {
             watch.rest();
         }
     }

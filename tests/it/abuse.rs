@@ -91,6 +91,7 @@ fn each_attack_is_cut_off_and_costs_bounded_memory_and_records_while_others_are_
     let upstream = Upstream::start(Act::Answer);
     let gate = Setup::new(&upstream).start();
     assert_eq!(gate.client2().get("/public/before", None).status, 200);
+    nothing_is_left(&gate, gate.health());
     let before = resident_kib(&gate);
     for attack in attacks() {
         let Attack { name, first, each, records } = attack;
