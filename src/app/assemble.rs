@@ -33,7 +33,7 @@ use super::certificates;
 #[derive(Debug, thiserror::Error)]
 pub enum AssembleError {
     /// The policy does not load.
-    #[error("{0}")]
+    #[error(transparent)]
     Policy(#[from] LoadError),
     /// An issuer's keys or their source do not hold.
     #[error(transparent)]
