@@ -13,7 +13,7 @@ use crate::policy::{PathForms, Policy, Sources};
 /// Where the policy is: in what a config names, or in files of its own.
 #[derive(Debug, clap::Args)]
 pub(super) struct Source {
-    /// The config whose [policy] is meant; its services say what paths may look like
+    /// The config whose `[policy]` is meant; its services say what paths may look like
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "policies", "allow"])]
     config: Option<PathBuf>,
     /// The Casbin model, without a config

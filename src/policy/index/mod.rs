@@ -3,11 +3,11 @@
 //! | file | what is there |
 //! |---|---|
 //! | this one | [`Index`]: compiling it, asking it |
-//! | [`clause`] | one way for the matcher to hold, and the rows it can hold for, grouped |
-//! | [`tests`](self::tests) | the matcher's tests, each with what finds the columns that satisfy it |
-//! | [`trie`] | which path patterns may match a value |
-//! | [`networks`] | which networks hold an address |
-//! | [`closure`] | which roles a caller has |
+//! | `clause` | one way for the matcher to hold, and the rows it can hold for, grouped |
+//! | `tests` | the matcher's tests, each with what finds the columns that satisfy it |
+//! | `trie` | which path patterns may match a value |
+//! | `networks` | which networks hold an address |
+//! | `closure` | which roles a caller has |
 //!
 //! A matcher of `&&` and `||` is the same as a few alternatives, each a list of tests that all hold. For each alternative
 //! the rows are grouped by what the request can be compared with at once: columns that equal a value of the request, and the
