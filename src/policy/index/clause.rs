@@ -5,7 +5,7 @@ use std::ops::Range;
 use hashbrown::HashMap;
 
 use super::Hits;
-use super::tests::{Scratch, Tests, numbered};
+use super::finders::{Scratch, Tests, numbered};
 use crate::policy::decide::Question;
 use crate::policy::expression::{Expression, Term, Test};
 use crate::policy::model::RequestName;

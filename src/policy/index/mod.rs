@@ -4,7 +4,7 @@
 //! |---|---|
 //! | this one | [`Index`]: compiling it, asking it |
 //! | `clause` | one way for the matcher to hold, and the rows it can hold for, grouped |
-//! | `tests` | the matcher's tests, each with what finds the columns that satisfy it |
+//! | `finders` | the matcher's tests, each with what finds the columns that satisfy it |
 //! | `trie` | which path patterns may match a value |
 //! | `networks` | which networks hold an address |
 //! | `closure` | which roles a caller has |
@@ -21,8 +21,8 @@
 
 mod clause;
 mod closure;
+mod finders;
 mod networks;
-mod tests;
 mod trie;
 
 #[cfg(test)]
@@ -32,7 +32,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use self::clause::{Asked, Clause, alternatives};
-use self::tests::{Scratch, Tests};
+use self::finders::{Scratch, Tests};
 use super::asking::Tables;
 use super::decide::Question;
 use super::expression::Expression;
