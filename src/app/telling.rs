@@ -53,6 +53,7 @@ fn begin_at_zero() {
     ] {
         metrics::gauge!(gauge).set(0.0);
     }
+    metrics::counter!("portcullis_panics_total").absolute(0);
     metrics::gauge!("portcullis_verify_mismatch").set(0.0);
     metrics::counter!("portcullis_verify_passes_total").absolute(0);
     for result in ["loaded", "refused"] {

@@ -2,6 +2,7 @@
 
 mod pace;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +16,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use self::pace::BodyPace;
+use super::figures;
 use super::headers::{self, IdentityHeaders};
 use super::upstream::Borrowed;
 use crate::audit::journal::OpenAllow;
@@ -42,6 +44,9 @@ pub enum BodyError {
     /// The answer was over before it was.
     #[error("the body was not wanted any more")]
     Unwanted,
+    /// The gate panicked over it.
+    #[error("the gate failed over the body")]
+    Panicked,
 }
 
 /// A caller's body on its way to a service: no longer than its limit, never still for too long, and with no trailers
@@ -301,7 +306,7 @@ impl HttpBody for Body {
         match &mut self.0 {
             Kind::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Kind::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Kind::Relayed(relayed) => relayed.poll_frame(cx),
+            Kind::Relayed(relayed) => relayed.poll_or_break_off(cx),
         }
     }
 
@@ -321,6 +326,21 @@ impl HttpBody for Body {
 }
 
 impl Relayed {
+    /// As [`Relayed::poll_frame`]. A panic breaks off this body, and nothing else that its caller's connection carries.
+    fn poll_or_break_off(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        catch_unwind(AssertUnwindSafe(|| self.poll_frame(cx))).unwrap_or_else(|_| {
+            figures::panicked();
+            // What the panic left half done is not gone on with.
+            if let Some((_closed, request)) = self.connection.take() {
+                request.stop();
+            }
+            if let Some(open) = self.open.take() {
+                open.gate_failed();
+            }
+            Poll::Ready(Some(Err(BodyError::Panicked)))
+        })
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut frame = match self.source.poll_frame(cx) {
             Poll::Ready(frame) => frame,

@@ -55,6 +55,11 @@ pub(super) fn exceeded(attempt: &Attempt, exceeded: &Exceeded) {
         .increment(1);
 }
 
+/// Counts a call that ended in a panic.
+pub(super) fn panicked() {
+    counter!("portcullis_panics_total").increment(1);
+}
+
 /// Counts a decision that was not known to be durable in time, by cause.
 pub(super) fn unrecorded(cause: Unrecorded) {
     let cause = match cause {

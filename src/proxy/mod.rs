@@ -26,8 +26,10 @@ pub mod respond;
 pub mod room;
 pub mod upstream;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
@@ -36,9 +38,10 @@ use self::body::Body;
 use self::deciding::Deciding;
 use self::forward::Upstreams;
 use self::live::Live;
+use self::rates::{Exceeded, Rates};
 use self::room::Place;
 use crate::access::attempt::Unreadable;
-use crate::access::{Attempt, Connection, Decision, Reason};
+use crate::access::{Attempt, Connection, Decision, Identity, Reason};
 use crate::audit::journal::{Held, Journal, Recorded};
 
 /// Which services a listener leads to.
@@ -102,21 +105,12 @@ impl Proxy {
             return respond::shed();
         }
         let cors = live.backends.cors_of(&attempt);
-        let rates = live.rates(self.face);
-        let within = rates.address(&attempt);
-        let identity = match within {
-            Ok(()) => live.identify(&attempt).await,
-            Err(_) => attempt.unchecked(),
-        };
-        let within = within.and_then(|()| rates.caller(&attempt, &identity));
-        let decision = match within {
-            Ok(()) => live.gate.decide(&attempt, &identity).await,
-            Err(_) => Decision::deny(Reason::RateLimited, None),
-        };
-        let (decision, exceeded) = match within.and_then(|()| rates.total(&attempt, &decision)) {
-            Ok(()) => (decision, None),
-            Err(exceeded) => (Decision::deny(Reason::RateLimited, None), Some(exceeded)),
-        };
+        let judged = AssertUnwindSafe(judge(live, &attempt, live.rates(self.face))).catch_unwind().await;
+        let (identity, decision, exceeded) = judged.unwrap_or_else(|_| {
+            // Whoever it was, nothing goes on from here, and that is on record.
+            figures::panicked();
+            (attempt.unchecked(), Decision::deny(Reason::Internal, None), None)
+        });
         figures::decided(&attempt, &decision);
         if let Some(exceeded) = &exceeded {
             figures::exceeded(&attempt, exceeded);
@@ -138,6 +132,24 @@ impl Proxy {
             }
             Recorded::Deny(denial) => respond::denied(&denial, exceeded.as_ref(), cors, &head.headers),
         }
+    }
+}
+
+/// Who makes the call, and whether it may go through; if not since there were too many, by which rate.
+async fn judge(live: &Live, attempt: &Attempt, rates: &Rates) -> (Identity, Decision, Option<Exceeded>) {
+    let within = rates.address(attempt);
+    let identity = match within {
+        Ok(()) => live.identify(attempt).await,
+        Err(_) => attempt.unchecked(),
+    };
+    let within = within.and_then(|()| rates.caller(attempt, &identity));
+    let decision = match within {
+        Ok(()) => live.gate.decide(attempt, &identity).await,
+        Err(_) => Decision::deny(Reason::RateLimited, None),
+    };
+    match within.and_then(|()| rates.total(attempt, &decision)) {
+        Ok(()) => (identity, decision, None),
+        Err(exceeded) => (identity, Decision::deny(Reason::RateLimited, None), Some(exceeded)),
     }
 }
 

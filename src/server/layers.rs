@@ -5,7 +5,8 @@
 //! 2. **in flight**: at most so many calls at once on all workers together, each until its answer's last byte and its
 //!    record are out of the way; more are answered 503 at once, before any decision, and counted. The path itself turns
 //!    away what a service or a caller has beyond its share;
-//! 3. **panic**: a panic ends the one request it happened in, with 500;
+//! 3. **panic**: a panic ends the one request it happened in, with 500. One within a decision, which is to be on record, and
+//!    one in an answer's body, which comes later, are caught where they happen;
 //! 4. the path itself.
 
 use std::panic::AssertUnwindSafe;

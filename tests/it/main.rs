@@ -32,6 +32,7 @@ mod p4_tampering_shows;
 mod p5_nobody_edits_history;
 mod p6_watching_the_log_is_on_the_log;
 mod p7_nothing_acknowledged_is_lost;
+mod panics;
 mod policy_reviews;
 mod policy_tools;
 mod privileges;

@@ -193,6 +193,11 @@ impl OpenAllow {
         self.fault(detail, Some(status));
     }
 
+    /// The gate itself failed over the answer, whose head had gone out.
+    pub fn gate_failed(mut self) {
+        self.outcome.detail = Some(Reason::Internal.code());
+    }
+
     fn fault(&mut self, detail: &'static str, status: Option<u16>) {
         self.outcome.detail = Some(detail);
         self.outcome.status = status.or(self.outcome.status);
@@ -212,6 +217,11 @@ impl OpenAllow {
 
 impl Drop for OpenAllow {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Not its caller's doing, then, who is answered 500 unless a head has gone out.
+            self.outcome.detail = Some(Reason::Internal.code());
+            self.outcome.status.get_or_insert(500);
+        }
         let Opening { epochs, follows, tag } = self.opening;
         if follows {
             let body = self.outcome.body(self.index, epochs, self.started.elapsed(), tag);
