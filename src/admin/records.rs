@@ -40,7 +40,7 @@ pub(super) async fn show(State(views): State<Views>, Path(index): Path<String>) 
 }
 
 /// Asks the store on a thread where it may block.
-async fn look<T: Send + 'static>(
+pub(super) async fn look<T: Send + 'static>(
     ask: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Problem> {
     let failed = |error: &dyn std::fmt::Display| {

@@ -15,6 +15,7 @@
 //! | 3 | [`journal`] | decisions go in, permits and denials come out |
 //! | 3 | [`space`] | room on the log's disk: watched, and held back |
 //! | 3 | [`query`] | questions to the log |
+//! | 3 | [`tiles`] | the log in tiles; proofs over it |
 //!
 //! On floor 2, `verify` stands on the other three, and they know only `hash`. On floor 3, all stand on `storage`.
 //!
@@ -39,4 +40,5 @@ pub mod space;
 pub mod storage;
 #[cfg(test)]
 mod testing;
+pub mod tiles;
 pub mod verify;

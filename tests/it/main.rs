@@ -40,4 +40,5 @@ mod properties;
 mod rates;
 mod readme;
 mod reload;
+mod tiles;
 mod upgrade;

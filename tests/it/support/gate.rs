@@ -34,6 +34,7 @@ p, role:admin, app, /admin/*, .*, allow
 p, role:suspended, app, /*, .*, deny
 p, role:auditor, admin, /v1/*, .*, allow
 p, role:auditor, admin, /checkpoint, .*, allow
+p, role:auditor, admin, /tile/*, .*, allow
 g, role:admin, role:viewer
 ";
 

@@ -1,0 +1,241 @@
+//! Tiles: whoever holds one public key follows the log of a live gate with a client that was not written here.
+
+use std::collections::BTreeSet;
+
+use portcullis::audit::checkpoint::{Checkpoint, VerifierKey};
+use portcullis::audit::hash::Hash;
+use tlog_tiles::{Tile, TileHashReader, TileReader};
+
+use crate::support::{Act, Answer, Gate, Setup, Signer, Upstream, log};
+
+/// A gate with some hundred records, and who may read them.
+struct Reader {
+    gate: Gate,
+    token: String,
+    _upstream: Upstream,
+}
+
+impl Reader {
+    fn of(calls: usize) -> Self {
+        let upstream = Upstream::start(Act::Answer);
+        let gate = Setup::new(&upstream).start();
+        for n in 0..calls {
+            assert_eq!(gate.client().get(&format!("/public/{n}"), None).status, 200);
+        }
+        Self { gate, token: Signer::usual().token("carol", &["auditor"]), _upstream: upstream }
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        self.gate.admin().get(path, Some(&self.token))
+    }
+
+    fn checkpoint(&self) -> Checkpoint {
+        let note = self.get("/checkpoint").body;
+        Checkpoint::open(&note, &VerifierKey::parse(&self.gate.vkey).unwrap()).unwrap()
+    }
+
+    fn tile(&self, path: &str) -> Vec<u8> {
+        let answer = self.get(path);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        assert_eq!(answer.header("content-type"), Some("application/octet-stream"), "{path}");
+        answer.body
+    }
+}
+
+impl TileReader for Reader {
+    fn height(&self) -> u8 {
+        8
+    }
+
+    fn read_tiles(&self, tiles: &[Tile]) -> Result<Vec<Vec<u8>>, tlog_tiles::Error> {
+        // Theirs names the height, as Go's checksum database does.
+        Ok(tiles.iter().map(|tile| self.tile(&tile.path().replace("tile/8/", "/tile/"))).collect())
+    }
+
+    fn save_tiles(&self, _: &[Tile], _: &[Vec<u8>]) {}
+}
+
+/// The paths of all tiles of a tree of `size`, as C2SP tlog-tiles counts them.
+fn tiles_of(size: u64) -> Vec<(u8, u64, u64)> {
+    let mut tiles = Vec::new();
+    for level in 0..8 {
+        let hashes = size >> (8 * u32::from(level));
+        tiles.extend((0..hashes / 256).map(|n| (level, n, 256)));
+        if hashes % 256 > 0 {
+            tiles.push((level, hashes / 256, hashes % 256));
+        }
+    }
+    tiles
+}
+
+fn path_of(what: &str, n: u64, width: u64) -> String {
+    if width == 256 { format!("/tile/{what}/{n:03}") } else { format!("/tile/{what}/{n:03}.p/{width}") }
+}
+
+/// RFC 6962's MTH, as it stands there.
+fn mth(leaves: &[Hash]) -> Hash {
+    match leaves {
+        [] => Hash::of(b""),
+        [leaf] => *leaf,
+        leaves => {
+            let (left, right) = leaves.split_at(leaves.len().next_power_of_two() / 2);
+            Hash::node(&mth(left), &mth(right))
+        }
+    }
+}
+
+fn hashes(tile: &[u8]) -> Vec<Hash> {
+    tile.chunks(32).map(|hash| Hash(hash.try_into().unwrap())).collect()
+}
+
+#[test]
+fn an_independent_client_follows_a_live_log_from_root_to_record() {
+    let reader = Reader::of(280);
+    let old = reader.checkpoint();
+    assert!(old.size() > 512, "there are full tiles and partial ones");
+    for _ in 0..10 {
+        reader.gate.client().get("/public/later", None);
+    }
+    let new = reader.checkpoint();
+    let stored = log::stored(&reader.gate.log_dir());
+    for checkpoint in [&old, &new] {
+        let (size, root) = (checkpoint.size(), tlog_tiles::Hash(checkpoint.root().0));
+        let client = TileHashReader::new(size, root, &reader);
+        assert_eq!(tlog_tiles::tree_hash(size, &client).unwrap(), root);
+        for index in [0, 100, 255, 256, size - 1] {
+            let record = tlog_tiles::record_hash(&stored[index as usize]);
+            let proof = tlog_tiles::prove_record(size, index, &client).unwrap();
+            tlog_tiles::check_record(&proof, size, root, index, record).unwrap();
+        }
+    }
+    let client = TileHashReader::new(new.size(), tlog_tiles::Hash(new.root().0), &reader);
+    let proof = tlog_tiles::prove_tree(new.size(), old.size(), &client).unwrap();
+    let (old_root, new_root) = (tlog_tiles::Hash(old.root().0), tlog_tiles::Hash(new.root().0));
+    tlog_tiles::check_tree(&proof, new.size(), new_root, old.size(), old_root).unwrap();
+    reader.gate.stop().verify();
+}
+
+#[test]
+fn every_tile_and_every_record_of_a_live_log_leads_to_the_signed_root() {
+    let reader = Reader::of(280);
+    let checkpoint = reader.checkpoint();
+    let (mut leaves, mut entries) = (Vec::new(), Vec::new());
+    for (level, n, width) in tiles_of(checkpoint.size()) {
+        let tile = hashes(&reader.tile(&path_of(&level.to_string(), n, width)));
+        assert_eq!(tile.len() as u64, width);
+        if level == 0 {
+            leaves.extend(tile);
+            let bundle = reader.tile(&path_of("entries", n, width));
+            let mut rest = bundle.as_slice();
+            while let Some((length, after)) = rest.split_first_chunk::<2>() {
+                let (entry, after) = after.split_at(usize::from(u16::from_be_bytes(*length)));
+                entries.push(entry.to_vec());
+                rest = after;
+            }
+        } else {
+            let below = 1 << (8 * u32::from(level));
+            for (at, hash) in tile.iter().enumerate() {
+                let first = (n as usize * 256 + at) * below;
+                assert_eq!(*hash, mth(&leaves[first..first + below]), "level {level}, tile {n}, hash {at}");
+            }
+        }
+    }
+    assert_eq!(mth(&leaves), checkpoint.root());
+    assert_eq!(entries.iter().map(|entry| Hash::leaf(entry)).collect::<Vec<_>>(), leaves);
+    assert_eq!(entries, log::stored(&reader.gate.log_dir())[..entries.len()]);
+    reader.gate.stop().verify();
+}
+
+#[test]
+fn a_partial_tile_of_any_width_that_the_log_covers_is_the_beginning_of_the_full_one() {
+    let reader = Reader::of(150);
+    assert!(reader.checkpoint().size() > 300);
+    for what in ["0", "entries"] {
+        let full = reader.tile(&format!("/tile/{what}/000"));
+        let mut seen = BTreeSet::new();
+        for width in [1, 2, 100, 254, 255] {
+            let part = reader.tile(&format!("/tile/{what}/000.p/{width}"));
+            assert!(full.starts_with(&part), "{what} {width}");
+            seen.insert(part.len());
+        }
+        assert_eq!(seen.len(), 5);
+    }
+    reader.gate.stop().verify();
+}
+
+#[test]
+fn a_path_that_names_no_tile_is_refused_and_one_beyond_the_log_is_not_there() {
+    let reader = Reader::of(3);
+    for (path, status) in [
+        ("/tile/0/000.p/0", 400),
+        ("/tile/0/000.p/00", 400),
+        ("/tile/0/000.p/01", 400),
+        ("/tile/0/000.p/256", 400),
+        ("/tile/0/000.p/+1", 400),
+        ("/tile/0/000.p/-1", 400),
+        ("/tile/0/000.p/1/", 400),
+        ("/tile/0/000.p", 400),
+        ("/tile/00/000.p/1", 400),
+        ("/tile/64/000", 400),
+        ("/tile/x/000", 400),
+        ("/tile/0/0", 400),
+        ("/tile/0/0000", 400),
+        ("/tile/0/x000/000.p/1", 400),
+        ("/tile/0/x001", 400),
+        ("/tile/0/001/000", 400),
+        ("/tile/0/x999/x999/x999/x999/x999/x999/x999/999", 400),
+        ("/tile/8/0/000.p/1", 400),
+        ("/tile/data/000.p/1", 400),
+        ("/tile/entries/000.p/0", 400),
+        ("/tile/entries/", 400),
+        ("/tile/0", 400),
+        ("/tile/", 404),
+        ("/tile", 403),
+        ("/tile/0/000", 404),
+        ("/tile/0/000.p/255", 404),
+        ("/tile/0/001.p/1", 404),
+        ("/tile/0/x018/x446/x744/x073/x709/x551/615", 404),
+        ("/tile/1/000.p/1", 404),
+        ("/tile/63/000.p/1", 404),
+        ("/tile/entries/000", 404),
+    ] {
+        let answer = reader.get(path);
+        assert_eq!(answer.status, status, "{path}: {}", answer.text());
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{path}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "{path}");
+    }
+    assert_eq!(reader.gate.admin().post("/tile/0/000.p/1", Some(&reader.token), "").status, 405);
+    // One more than there is, and all there is.
+    let size = reader.checkpoint().size();
+    assert_eq!(reader.tile(&format!("/tile/0/000.p/{size}")).len() as u64, size * 32);
+    reader.gate.stop().verify();
+}
+
+#[test]
+fn what_never_changes_may_be_kept_by_its_reader_alone_and_the_checkpoint_by_nobody() {
+    let reader = Reader::of(130);
+    for path in ["/tile/0/000", "/tile/entries/000", "/tile/1/000.p/1", "/tile/0/001.p/1"] {
+        let kept = reader.get(path).header("cache-control").map(str::to_owned);
+        assert_eq!(kept.as_deref(), Some("private, max-age=31536000, immutable"), "{path}");
+    }
+    let checkpoint = reader.get("/checkpoint");
+    assert_eq!(checkpoint.header("content-type"), Some("text/plain; charset=utf-8"));
+    assert_eq!(checkpoint.header("cache-control"), Some("no-store"));
+    let head = reader.gate.admin().call("HEAD", "/tile/0/000", Some(&reader.token), &[]);
+    assert_eq!((head.status, head.body.len(), head.header("content-length")), (200, 0, Some("8192")));
+    reader.gate.stop().verify();
+}
+
+#[test]
+fn tiles_are_for_those_the_policy_lets_read_them() {
+    let reader = Reader::of(3);
+    let viewer = Signer::usual().token("alice", &["viewer"]);
+    for path in ["/tile/0/000.p/1", "/tile/entries/000.p/1"] {
+        for (token, status) in [(None, 401), (Some(viewer.as_str()), 403)] {
+            let answer = reader.gate.admin().get(path, token);
+            assert_eq!(answer.status, status, "{path}");
+            assert_eq!(reader.gate.record(answer.record())["decision"], "deny");
+        }
+    }
+    reader.gate.stop().verify();
+}
