@@ -261,7 +261,8 @@ fn certificate_lines(Certificates { need, subject_from }: &Certificates, out: &m
 }
 
 fn recording_lines(recording: &Recording, out: &mut Lines<'_>) {
-    let Recording { detail, outcomes, collapse, health_checks, redact } = recording;
+    // No config says anything of reads of the log.
+    let Recording { detail, outcomes, collapse, log_reads: _, health_checks, redact } = recording;
     out.line(
         "records.detail",
         match detail {

@@ -1,9 +1,10 @@
 //! Tiles: whoever holds one public key follows the log of a live gate with a client that was not written here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use portcullis::audit::checkpoint::{Checkpoint, VerifierKey};
 use portcullis::audit::hash::Hash;
+use serde_json::Value;
 use tlog_tiles::{Tile, TileHashReader, TileReader};
 
 use crate::support::{Act, Answer, Gate, Setup, Signer, Upstream, log};
@@ -61,7 +62,7 @@ fn tiles_of(size: u64) -> Vec<(u8, u64, u64)> {
     for level in 0..8 {
         let hashes = size >> (8 * u32::from(level));
         tiles.extend((0..hashes / 256).map(|n| (level, n, 256)));
-        if hashes % 256 > 0 {
+        if !hashes.is_multiple_of(256) {
             tiles.push((level, hashes / 256, hashes % 256));
         }
     }
@@ -238,4 +239,82 @@ fn tiles_are_for_those_the_policy_lets_read_them() {
         }
     }
     reader.gate.stop().verify();
+}
+
+/// What is on record of reads of the log as tiles: how many each decision stands for, and how many of those were bundles.
+fn reads(records: &[Value]) -> BTreeMap<u64, (u64, u64)> {
+    let mut reads = BTreeMap::new();
+    for record in records.iter().filter(|record| record["event"] == "reads") {
+        let of = record["decision_index"].as_u64().unwrap();
+        let (count, bundles) = reads.entry(of).or_insert((0, 0));
+        *count += record["count"].as_u64().unwrap();
+        *bundles += record["bundles"].as_u64().unwrap();
+    }
+    reads
+}
+
+#[test]
+fn repeated_reads_of_checkpoint_and_tiles_by_one_caller_are_one_record_with_a_count() {
+    let reader = Reader::of(3);
+    let dave = Signer::usual().token("dave", &["auditor"]);
+    let mut quoted: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+    for n in 0..60 {
+        let path = ["/checkpoint", "/tile/0/000.p/3", "/tile/entries/000.p/2"][n % 3];
+        let answer = reader.get(path);
+        assert_eq!(answer.status, 200);
+        let record = reader.gate.record(answer.record());
+        assert_eq!(
+            (&record["decision"], &record["identity"]["user"]),
+            (&"allow".into(), &"user:carol".into())
+        );
+        let (times, bundles) = quoted.entry(answer.record()).or_default();
+        *times += 1;
+        *bundles += u64::from(path.contains("entries"));
+    }
+    let other = reader.gate.admin().get("/checkpoint", Some(&dave)).record();
+    assert!(!quoted.contains_key(&other), "another caller has a record of its own");
+    let site = reader.gate.stop();
+    let records = site.records();
+    // A minute may have ended meanwhile, but not many.
+    assert!(quoted.len() < 10, "{quoted:?}");
+    let reads = reads(&records);
+    for (index, (times, bundles)) in &quoted {
+        let (count, of_records) = reads.get(index).copied().unwrap_or_default();
+        assert_eq!((1 + count, of_records), (*times, *bundles), "{index}");
+    }
+    let own = |user: &str| {
+        let is = |record: &&Value| record["kind"] == "decision" && record["identity"]["user"] == user;
+        records.iter().filter(is).count()
+    };
+    assert_eq!((own("user:carol"), own("user:dave")), (quoted.len(), 1));
+    // The first has its outcome, as any allow.
+    assert!(quoted.keys().all(|index| log::outcomes(&records).contains_key(index)));
+    site.verify();
+}
+
+#[test]
+fn every_other_read_of_the_log_is_a_record_of_its_own_and_so_is_every_denial() {
+    let reader = Reader::of(1);
+    let viewer = Signer::usual().token("alice", &["viewer"]);
+    let mut quoted = BTreeSet::new();
+    for _ in 0..5 {
+        for path in ["/v1/records/0", "/v1/status", "/v1/policy"] {
+            assert!(quoted.insert(reader.get(path).record()), "{path}");
+        }
+        for path in ["/checkpoint", "/tile/0/000.p/1"] {
+            let denied = reader.gate.admin().get(path, Some(&viewer));
+            assert!(denied.status == 403 && quoted.insert(denied.record()), "{path}");
+            // Not on the admin API's listener, so not the log.
+            assert!(
+                quoted.insert(reader.gate.client().get(&format!("/public{path}"), None).record()),
+                "{path}"
+            );
+        }
+        // It is no read.
+        let posted = reader.gate.admin().post("/checkpoint", Some(&reader.token), "");
+        assert!(posted.status == 405 && quoted.insert(posted.record()));
+    }
+    let site = reader.gate.stop();
+    assert!(reads(&site.records()).is_empty());
+    site.verify();
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | this one | the handle the request path holds |
 //! | [`permit`] | [`Permit`], [`Denial`], [`OpenAllow`]: what a durable decision is worth |
-//! | [`noise`] | denials that are counted, not recorded one by one |
+//! | [`noise`] | denials, and reads of the log, that are counted, not recorded one by one |
 //! | [`queue`] | what waits for the writer, bounded |
 //! | [`writer`] | the one thread that owns chain, tree and store |
 //! | [`mod@reconcile`] | what a log must satisfy before it may grow again |
@@ -33,7 +33,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use tokio::sync::oneshot;
 
-use self::noise::{Lean, Noise, Told};
+use self::noise::{Count, Lean, Noise, Told};
 use self::permit::Outcome;
 pub use self::permit::{Denial, OpenAllow, Passage, Permit, RecordRef, Recorded};
 pub use self::queue::Held;
@@ -212,19 +212,17 @@ impl Journal {
         let body = decision_body(&attempt, &identity, &decision, epochs);
         let submit = async {
             loop {
-                let (effect, first) = match &decision {
-                    Decision::Allow(_) => (Effect::Opens(opening(&attempt, epochs)), None),
-                    Decision::Deny(_) => {
-                        let bytes = body.sealed_len();
-                        match self.0.noise.tell(&attempt, &identity, &decision, (epochs, bytes)) {
-                            Told::Alone(first) => (Effect::None, first),
-                            Told::On(lean) => match Box::pin(self.lean(lean, epochs)).await? {
-                                Some(index) => return Ok(Committed { index, open: None }),
-                                // The first never came to be: this one may be it.
-                                None => continue,
-                            },
-                        }
-                    }
+                let first = match self.tell(&attempt, &identity, &decision, epochs, &body) {
+                    Told::Alone(first) => first,
+                    Told::On(lean) => match Box::pin(self.lean(lean, epochs)).await? {
+                        Some(index) => return Ok(self.leaning(index, &decision, epochs)),
+                        // The first never came to be: this one may be it.
+                        None => continue,
+                    },
+                };
+                let effect = match &decision {
+                    Decision::Allow(_) => Effect::Opens(opening(&attempt, epochs)),
+                    Decision::Deny(_) => Effect::None,
                 };
                 let held = turn.await;
                 let (wake, woken) = oneshot::channel();
@@ -259,6 +257,35 @@ impl Journal {
         })
     }
 
+    /// Whether a decision has a record of its own: an allow has, unless it is one more read of the log.
+    fn tell(
+        &self,
+        attempt: &Attempt,
+        identity: &Identity,
+        decision: &Decision,
+        epochs: Epochs,
+        body: &Body,
+    ) -> Told {
+        let noise = &self.0.noise;
+        match decision {
+            Decision::Allow(_) => match attempt.log_read() {
+                Some(read) => noise.tell_read(attempt, identity, read, epochs),
+                None => Told::Alone(None),
+            },
+            Decision::Deny(_) => noise.tell(attempt, identity, decision, (epochs, body.sealed_len())),
+        }
+    }
+
+    /// A decision that leans on the durable record at `index`. What becomes of such an allow is not told.
+    fn leaning(&self, index: u64, decision: &Decision, epochs: Epochs) -> Committed {
+        let opening = Opening { epochs, follows: false, tag: None };
+        let open = match decision {
+            Decision::Allow(_) => Some(OpenAllow::new(self.clone(), index, opening)),
+            Decision::Deny(_) => None,
+        };
+        Committed { index, open }
+    }
+
     /// Waits until the record leant on is durable; its index, or `None` if it never will be.
     async fn lean(&self, mut lean: Lean, epochs: Epochs) -> Result<Option<u64>, Unrecorded> {
         let Ok(index) = lean.first.wait_for(Option::is_some).await.map(|index| *index) else {
@@ -270,16 +297,20 @@ impl Journal {
         Ok(index)
     }
 
-    /// Writes down what was counted until now.
+    /// Writes down all that was counted until now.
     pub async fn write_counts(&self) {
+        self.write_down(self.0.noise.take()).await;
+    }
+
+    async fn write_down(&self, counts: Vec<(Epochs, Count)>) {
         // So many at once as one commit takes beside the decisions: many counts are still written within a second.
-        for counts in self.0.noise.take().chunks(queue::EVENT_ROOM / 2) {
+        for counts in counts.chunks(queue::EVENT_ROOM / 2) {
             let writing =
                 counts.iter().map(async |(epochs, count)| match self.event(*epochs, &count.event()).await {
                     Ok(_) => {}
                     Err(Unrecorded::QueueFull) => self.0.noise.put_back(*epochs, *count),
                     Err(error) => {
-                        tracing::error!(%error, ?count, "a count of denials could not be recorded");
+                        tracing::error!(%error, ?count, "a count could not be recorded");
                     }
                 });
             futures_util::future::join_all(writing).await;
@@ -290,7 +321,7 @@ impl Journal {
     pub async fn keep_counts(self) {
         loop {
             tokio::time::sleep(noise::EVERY).await;
-            self.write_counts().await;
+            self.write_down(self.0.noise.take_due()).await;
         }
     }
 

@@ -263,6 +263,17 @@ pub enum Event<'a> {
         /// Where all of them came from; `None` is anywhere.
         network: Option<IpNet>,
     },
+    /// Reads of the log as tiles, by the caller of one that is on record, and not recorded themselves.
+    Reads {
+        /// The index of that one.
+        decision: u64,
+        /// How many.
+        count: u64,
+        /// How many of these were of records, in bundles.
+        bundles: u64,
+        /// When the first of these came; the last came before the record's time.
+        since: Timestamp,
+    },
 }
 
 impl Event<'_> {
@@ -277,7 +288,9 @@ impl Event<'_> {
             | Self::VerificationFailed { .. } => Kind::Lifecycle,
             Self::PolicyLoaded { .. } | Self::PolicyRefused { .. } => Kind::Policy,
             Self::ConfigLoaded | Self::ConfigRefused { .. } | Self::CertificatesLoaded { .. } => Kind::Config,
-            Self::Sum { .. } | Self::Collapsed { .. } | Self::Folded { .. } => Kind::Summary,
+            Self::Sum { .. } | Self::Collapsed { .. } | Self::Folded { .. } | Self::Reads { .. } => {
+                Kind::Summary
+            }
         }
     }
 
@@ -296,6 +309,7 @@ impl Event<'_> {
             Self::Sum { what, .. } => what,
             Self::Collapsed { .. } => "collapsed",
             Self::Folded { .. } => "folded",
+            Self::Reads { .. } => "reads",
         }
     }
 }
@@ -385,6 +399,12 @@ impl Body {
                 w.number("count", *count);
                 w.time("since", *since);
                 w.some_text("network", network.map(|network| network.to_string()), budget::WORD);
+            }
+            Event::Reads { decision, count, bundles, since } => {
+                w.number("decision_index", *decision);
+                w.number("count", *count);
+                w.number("bundles", *bundles);
+                w.time("since", *since);
             }
             Event::Stopped | Event::HandedOver | Event::ConfigLoaded => {}
         }
