@@ -7,6 +7,8 @@
 //! |---|---|
 //! | `GET /v1/records` | records by filter, in pages |
 //! | `GET /v1/records/{index}` | one record's stored bytes |
+//! | `GET /v1/records/{index}/proof` | that it is under the latest checkpoint, or an earlier one (C2SP tlog-proof) |
+//! | `GET /v1/consistency` | that the log has only grown from one size to another |
 //! | `GET /checkpoint` | the latest checkpoint (C2SP tlog-checkpoint) |
 //! | `GET /tile/…` | the tree and the records, in tiles (C2SP tlog-tiles) |
 //! | `GET /v1/policy` | the policy in force, and the last refusal |
@@ -15,6 +17,7 @@
 
 pub mod policy;
 pub mod problem;
+mod proofs;
 mod records;
 mod status;
 mod tiles;
@@ -65,6 +68,8 @@ pub fn router(views: Views) -> Router {
     Router::new()
         .route("/v1/records", get(records::list))
         .route("/v1/records/{index}", get(records::show))
+        .route("/v1/records/{index}/proof", get(proofs::record))
+        .route("/v1/consistency", get(proofs::consistency))
         .route("/checkpoint", get(tiles::checkpoint))
         .route("/tile/{*path}", get(tiles::tile))
         .route("/v1/policy", get(policy::show))
@@ -73,7 +78,7 @@ pub fn router(views: Views) -> Router {
         .fallback(async || {
             Problem::new(
                 StatusCode::NOT_FOUND,
-                "there is no such view; see /v1/records, /v1/policy, /v1/policy/explain, /v1/status, /checkpoint, /tile/…",
+                "there is no such view; see /v1/records, /v1/consistency, /v1/policy, /v1/policy/explain, /v1/status, /checkpoint, /tile/…",
             )
         })
         .method_not_allowed_fallback(async || {

@@ -5,9 +5,12 @@
 
 use std::ops::ControlFlow;
 
+use super::checkpoint::Checkpoint;
 use super::hash::Hash;
-use super::merkle::proof::{self, MakeError};
+use super::merkle::NodeId;
+use super::merkle::proof::{self, MakeError, verify_inclusion};
 use super::merkle::tile::{Content, Tile};
+use super::proof::{ConsistencyProof, RecordProof};
 use super::storage::{Store, StoreError, Walk, leaf_or_node};
 
 /// The bytes of a tile that [is in](Tile::is_in) the tree: 32 for each hash, or each entry after its length in two
@@ -36,6 +39,70 @@ pub fn read(store: &dyn Store, tile: &Tile) -> Result<Vec<u8>, StoreError> {
         })?,
     }
     Ok(out)
+}
+
+/// A proof that could not be made of a stored log.
+#[derive(Debug, thiserror::Error)]
+pub enum ProveError {
+    /// What was asked for is not in the log.
+    #[error(transparent)]
+    Make(#[from] MakeError<StoreError>),
+    /// There is no checkpoint of that size.
+    #[error("no checkpoint of {size} records is kept")]
+    NoCheckpoint {
+        /// The size asked for.
+        size: u64,
+    },
+    /// The log's records and nodes do not lead to the root of its own checkpoint.
+    #[error("the log does not lead to its own checkpoint: {0}")]
+    Damaged(#[from] proof::InclusionError),
+}
+
+impl From<StoreError> for ProveError {
+    fn from(error: StoreError) -> Self {
+        Self::Make(MakeError::Fetch(error))
+    }
+}
+
+/// The checkpoint of `size` records, if it is `latest` or kept.
+///
+/// # Errors
+/// What the store says.
+pub fn checkpoint_of(store: &dyn Store, size: u64, latest: &str) -> Result<Option<String>, StoreError> {
+    if Checkpoint::stated(latest.as_bytes()).is_some_and(|(stated, _)| stated == size) {
+        return Ok(Some(latest.to_owned()));
+    }
+    let kept = store.kept_checkpoints_from(size, 1)?;
+    Ok(kept.into_iter().find(|(kept, _)| *kept == size).map(|(_, note)| note))
+}
+
+/// The proof of the record at `index` under `checkpoint`, a note of this log. It is checked before it is given away.
+///
+/// # Errors
+/// [`ProveError`].
+pub fn prove(store: &dyn Store, index: u64, checkpoint: String) -> Result<RecordProof, ProveError> {
+    let (size, root) =
+        Checkpoint::stated(checkpoint.as_bytes()).ok_or(StoreError::Malformed("checkpoint"))?;
+    let path = inclusion(store, index, size)?;
+    let leaf = leaf_or_node(store, NodeId { level: 0, index })?;
+    verify_inclusion(&leaf, index, size, &path, &root)?;
+    Ok(RecordProof { index, path, checkpoint })
+}
+
+/// The proof that the log of `to` records begins with that of `from`; with the checkpoint of `to`, if it is `latest` or
+/// kept.
+///
+/// # Errors
+/// [`ProveError`].
+pub fn prove_growth(
+    store: &dyn Store,
+    (from, to): (u64, u64),
+    origin: &str,
+    latest: &str,
+) -> Result<ConsistencyProof, ProveError> {
+    let path = consistency(store, from, to)?;
+    let checkpoint = checkpoint_of(store, to, latest)?;
+    Ok(ConsistencyProof { origin: origin.to_owned(), from, to, path, checkpoint })
 }
 
 /// The proof that the record at `index` is among the first `size`.

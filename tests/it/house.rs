@@ -13,6 +13,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("audit::merkle", 2),
     ("audit::checkpoint", 2),
     ("audit::verify", 2),
+    ("audit::proof", 2),
     ("audit::storage", 3),
     ("audit::rocks", 3),
     ("audit::journal", 3),
@@ -40,6 +41,9 @@ const SIBLINGS: &[(&str, &str)] = &[
     ("audit::verify", "audit::record"),
     ("audit::verify", "audit::merkle"),
     ("audit::verify", "audit::checkpoint"),
+    // Proofs are of the tree, under a checkpoint.
+    ("audit::proof", "audit::merkle"),
+    ("audit::proof", "audit::checkpoint"),
     // The log's parts stand on what they ask of a store.
     ("audit::rocks", "audit::storage"),
     ("audit::journal", "audit::storage"),

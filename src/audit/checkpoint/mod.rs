@@ -75,6 +75,13 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// What a note states of size and root, whoever signed it: for those who made it themselves. `None` if it is no
+    /// checkpoint.
+    pub fn stated(note: &[u8]) -> Option<(u64, Hash)> {
+        let stated = Self::parse(Note::parse(note).ok()?.text())?;
+        Some((stated.size, stated.root))
+    }
+
     /// The log's name.
     pub fn origin(&self) -> &str {
         &self.origin
