@@ -19,7 +19,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::checkpoint::{Checkpoint, CheckpointError, VerifierKey};
+use super::checkpoint::{Checkpoint, CheckpointError, VerifierKey, decimal};
 use super::hash::Hash;
 use super::merkle::proof::{ConsistencyError, InclusionError, verify_consistency, verify_inclusion};
 
@@ -201,12 +201,6 @@ impl ConsistencyProof {
 
 fn hash(line: &str) -> Option<Hash> {
     Some(Hash(STANDARD.decode(line).ok()?.try_into().ok()?))
-}
-
-/// A `u64` in decimal: no sign, no leading zero.
-fn decimal(text: &str) -> Option<u64> {
-    let canonical = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
-    if canonical { text.parse().ok() } else { None }
 }
 
 const HEADER: &str = "c2sp.org/tlog-proof@v1";

@@ -8,7 +8,7 @@
 //! | [`demo`] | the whole gate, shown at work |
 //! | [`keygen`], [`token`] | a log's signing key; development tokens |
 //! | [`policy`] | what authors of policies do |
-//! | [`audit`] | create, mark, verify, list, show and export a log |
+//! | [`audit`] | create, mark, verify, list, show, export and prove a log |
 //! | `dev` | the development issuer: its key, key set and tokens |
 //! | `files` | files made once, and the config template |
 //! | `out` | colour, columns, words for sizes and times |
@@ -86,6 +86,12 @@ pub enum AuditCommand {
     Show(audit::show::Args),
     /// Write all records to a file, exactly as stored, for somebody else to verify
     Export(audit::export::Args),
+    /// Prove that a record is in the log, for whoever has its key
+    Prove(audit::prove::Args),
+    /// Check such a proof, without the log
+    CheckProof(audit::check_proof::Args),
+    /// Prove that the log has only grown between two sizes, or check it between two checkpoints
+    Consistency(audit::consistency::Args),
 }
 
 /// What can be done with a policy. Nothing here changes what a gate decides by.

@@ -36,6 +36,7 @@ mod panics;
 mod policy_reviews;
 mod policy_tools;
 mod privileges;
+mod proofs;
 mod properties;
 mod rates;
 mod readme;

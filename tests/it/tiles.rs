@@ -73,18 +73,6 @@ fn path_of(what: &str, n: u64, width: u64) -> String {
     if width == 256 { format!("/tile/{what}/{n:03}") } else { format!("/tile/{what}/{n:03}.p/{width}") }
 }
 
-/// RFC 6962's MTH, as it stands there.
-fn mth(leaves: &[Hash]) -> Hash {
-    match leaves {
-        [] => Hash::of(b""),
-        [leaf] => *leaf,
-        leaves => {
-            let (left, right) = leaves.split_at(leaves.len().next_power_of_two() / 2);
-            Hash::node(&mth(left), &mth(right))
-        }
-    }
-}
-
 fn hashes(tile: &[u8]) -> Vec<Hash> {
     tile.chunks(32).map(|hash| Hash(hash.try_into().unwrap())).collect()
 }
@@ -137,11 +125,15 @@ fn every_tile_and_every_record_of_a_live_log_leads_to_the_signed_root() {
             let below = 1 << (8 * u32::from(level));
             for (at, hash) in tile.iter().enumerate() {
                 let first = (n as usize * 256 + at) * below;
-                assert_eq!(*hash, mth(&leaves[first..first + below]), "level {level}, tile {n}, hash {at}");
+                assert_eq!(
+                    *hash,
+                    log::mth(&leaves[first..first + below]),
+                    "level {level}, tile {n}, hash {at}"
+                );
             }
         }
     }
-    assert_eq!(mth(&leaves), checkpoint.root());
+    assert_eq!(log::mth(&leaves), checkpoint.root());
     assert_eq!(entries.iter().map(|entry| Hash::leaf(entry)).collect::<Vec<_>>(), leaves);
     assert_eq!(entries, log::stored(&reader.gate.log_dir())[..entries.len()]);
     reader.gate.stop().verify();

@@ -112,7 +112,7 @@ impl Checkpoint {
 }
 
 /// A `u64` in decimal as tlog-checkpoint wants it: no sign, no leading zero.
-fn decimal(text: &str) -> Option<u64> {
+pub(super) fn decimal(text: &str) -> Option<u64> {
     let canonical = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     if canonical { text.parse().ok() } else { None }
 }
