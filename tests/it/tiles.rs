@@ -7,7 +7,8 @@ use portcullis::audit::hash::Hash;
 use serde_json::Value;
 use tlog_tiles::{Tile, TileHashReader, TileReader};
 
-use crate::support::{Act, Answer, Gate, Setup, Signer, Upstream, log};
+use crate::support::faulty::Fault;
+use crate::support::{Act, Answer, Gate, Setup, Signer, Upstream, Wire, log};
 
 /// A gate with some hundred records, and who may read them.
 struct Reader {
@@ -309,4 +310,33 @@ fn every_other_read_of_the_log_is_a_record_of_its_own_and_so_is_every_denial() {
     let site = reader.gate.stop();
     assert!(reads(&site.records()).is_empty());
     site.verify();
+}
+
+#[test]
+fn nobody_reads_the_log_by_a_first_record_that_is_not_durable() {
+    let upstream = Upstream::start(Act::Answer);
+    let gate = Setup::new(&upstream).site().start_here();
+    let token = Signer::usual().token("carol", &["auditor"]);
+    let ask = |path: &str| {
+        let mut wire = gate.admin_wire();
+        wire.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n"));
+        wire
+    };
+    gate.store.set(Fault::Block);
+    let mut wires: Vec<Wire> = (0..5).map(|_| ask("/checkpoint")).collect();
+    gate.store.wait_blocked();
+    for _ in 0..30 {
+        assert_eq!(gate.health().get("/livez", None).status, 200);
+    }
+    assert!(wires.iter_mut().all(Wire::is_silent));
+    gate.store.set(Fault::None);
+    let quoted: BTreeSet<u64> = wires.iter_mut().map(|wire| wire.answer().unwrap().record()).collect();
+    assert_eq!(quoted.len(), 1);
+    assert!(quoted.iter().all(|index| gate.record(*index)["decision"] == "allow"), "{quoted:?}");
+
+    // And a log that takes nothing more is read by nobody on the strength of what it took before.
+    gate.store.set(Fault::Fail);
+    assert_eq!(gate.client().get("/public/x", None).status, 503);
+    assert_eq!(ask("/checkpoint").answer().unwrap().status, 503);
+    gate.stop().verify();
 }

@@ -497,6 +497,10 @@ impl Here {
         Wire::open(self.running.front[0])
     }
 
+    pub fn admin_wire(&self) -> Wire {
+        Wire::open(self.running.admin)
+    }
+
     pub fn health(&self) -> Client {
         Client::http1(self.running.health)
     }
