@@ -9,7 +9,7 @@
 //! | 5 | [`server`], [`admin`] | listeners, TLS, drain, layers; the admin API |
 //! | 4 | [`proxy`] | the path of a request: gate, forward, headers, respond |
 //! | 3 | [`authn`], [`policy`], [`config`], `audit::{storage, rocks, journal, query}` | who calls; what they may; what the operator wrote; the log on disk |
-//! | 2 | `audit::{record, merkle, checkpoint, verify}` | the log's formats and proofs, pure |
+//! | 2 | `audit::{record, merkle, checkpoint, proof, verify}` | the log's formats and proofs, pure |
 //! | 1 | [`access`] | a call in canonical form, pure |
 //! | 0 | [`clock`], `audit::hash`, [`net`] | time, SHA-256, connections |
 
