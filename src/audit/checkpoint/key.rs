@@ -212,6 +212,11 @@ impl VerifierKey {
         self.id
     }
 
+    /// The public key alone.
+    pub(super) fn public(&self) -> [u8; 32] {
+        self.key.to_bytes()
+    }
+
     /// Whether `signature` is this key's over `text`. Stricter than RFC 8032 asks: keys and points of small order are
     /// refused, so no signature can hold for two texts.
     pub(super) fn holds(&self, text: &[u8], signature: &[u8]) -> bool {

@@ -5,6 +5,9 @@
 //! |---|---|
 //! | `key` | [`Origin`], [`SigningKey`], [`VerifierKey`] |
 //! | `note` | the signed note: text, blank line, signature lines |
+//! | `cosignature` | [`CosigningKey`], [`CosignerKey`]: what a witness signs, and how it is checked |
+//! | `policy` | [`WitnessPolicy`]: whose cosignatures are enough |
+//! | `submission` | [`Submission`]: what a witness is sent |
 //!
 //! ```text
 //! portcullis.example.com/gate-1
@@ -16,14 +19,20 @@
 //!
 //! Invariant: a [`Checkpoint`] exists only if the signature of a key the caller trusts was checked over it.
 
+mod cosignature;
 mod key;
 mod note;
+mod policy;
+mod submission;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+pub use cosignature::{BadCosignature, CosignerKey, CosignerKeyError, CosigningKey};
 pub use key::{KeyError, Origin, OriginError, SigningKey, VerifierKey, VkeyError};
 pub use note::{Note, NoteError};
+pub use policy::{Judgement, PolicyError, PolicyFault, WitnessPolicy};
+pub use submission::Submission;
 
 use super::hash::Hash;
 

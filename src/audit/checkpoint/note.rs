@@ -74,6 +74,11 @@ impl<'a> Note<'a> {
         if signed { Ok(()) } else { Err(NoteError::NotSigned { vkey: key.to_string() }) }
     }
 
+    /// Every signature: the key's name, its id, and what follows the id.
+    pub(super) fn signatures(&self) -> impl Iterator<Item = (&'a str, u32, &[u8])> {
+        self.signatures.iter().map(|signature| (signature.name, signature.id, signature.bytes.as_slice()))
+    }
+
     fn read(bytes: &'a [u8]) -> Option<Self> {
         if bytes.len() > NOTE_MAX_BYTES {
             return None;
