@@ -19,6 +19,7 @@
 //! | `open_files` | as many as the system lets it have |
 //! | `watch_clock` | what is told of the machine's clock |
 //! | `watch` | what watches over the log: its outside mark, its verification |
+//! | [`witness`] | a witness as a process |
 //! | [`mod@check`] | everything proved, nothing started |
 
 mod accepting;
@@ -40,6 +41,7 @@ pub mod sockets;
 mod telling;
 mod watch;
 mod watch_clock;
+pub mod witness;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

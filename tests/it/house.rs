@@ -30,6 +30,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("proxy", 4),
     ("server", 5),
     ("admin", 5),
+    ("witness", 5),
     ("app", 6),
     ("cli", 6),
     ("main", 6),
