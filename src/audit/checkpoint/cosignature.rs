@@ -15,27 +15,17 @@ use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::Signer as _;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, KeypairBytes};
-use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::key::{KeyError, Origin, is_key_name};
-use super::note::Note;
-
-/// Signature type 0x04 of signed-note: a timestamped Ed25519 cosignature.
-const COSIGNATURE: u8 = 0x04;
-
-/// Signature type 0x06: a timestamped ML-DSA-44 cosignature.
-const ML_DSA_44: u8 = 0x06;
-
-/// The length of an ML-DSA-44 public key (FIPS 204).
-const ML_DSA_44_KEY_BYTES: usize = 1312;
+use super::key::{KeyError, KeyType, Origin, Vkey, VkeyError};
+use super::note::{Note, NoteVerifier, Signature};
 
 /// A witness's private key together with its name. The secret is wiped from memory when it is dropped, and never
 /// printed. It must sign nothing else, and under no other name: the signed message does not hold the name.
 pub struct CosigningKey {
     name: Origin,
     secret: ed25519_dalek::SigningKey,
-    id: u32,
+    verifier: CosignerKey,
 }
 
 impl CosigningKey {
@@ -52,8 +42,9 @@ impl CosigningKey {
     /// The key of this seed (RFC 8032's 32 byte private key).
     pub fn from_seed(name: Origin, seed: &[u8; 32]) -> Self {
         let secret = ed25519_dalek::SigningKey::from_bytes(seed);
-        let id = key_id(name.as_str(), COSIGNATURE, secret.verifying_key().as_bytes());
-        Self { name, secret, id }
+        let key = secret.verifying_key();
+        let vkey = Vkey::of(name.as_str(), KeyType::Cosignature, key.as_bytes());
+        Self { name, secret, verifier: CosignerKey { vkey, key } }
     }
 
     /// Reads a PKCS#8 PEM file's content (RFC 8410).
@@ -76,14 +67,14 @@ impl CosigningKey {
 
     /// The public half, as those are given it who rely on the witness.
     pub fn verifier(&self) -> CosignerKey {
-        CosignerKey { name: self.name.as_str().to_owned(), id: self.id, key: self.secret.verifying_key() }
+        self.verifier.clone()
     }
 
     /// Cosigns a checkpoint's `text`, which ends in a newline, at `time`, in seconds since 1970. The note's signature
     /// line, with its newline.
     pub fn cosign(&self, text: &str, time: u64) -> String {
         let mut bytes = Vec::with_capacity(76);
-        bytes.extend_from_slice(&self.id.to_be_bytes());
+        bytes.extend_from_slice(&self.verifier.id().to_be_bytes());
         bytes.extend_from_slice(&time.to_be_bytes());
         bytes.extend_from_slice(&self.secret.sign(message(text, time).as_bytes()).to_bytes());
         format!("\u{2014} {} {}\n", self.name, STANDARD.encode(bytes))
@@ -100,8 +91,7 @@ impl fmt::Debug for CosigningKey {
 /// `<name>+<key id in hex>+<base64(0x04 ‖ public key)>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CosignerKey {
-    name: String,
-    id: u32,
+    vkey: Vkey,
     key: ed25519_dalek::VerifyingKey,
 }
 
@@ -142,39 +132,29 @@ impl CosignerKey {
     /// See [`CosignerKeyError`].
     pub fn parse(vkey: &str) -> Result<Self, CosignerKeyError> {
         use CosignerKeyError as E;
-        let (name, rest) = vkey.split_once('+').ok_or(E::Malformed)?;
-        let (id, key) = rest.split_once('+').ok_or(E::Malformed)?;
-        let digits = id.len() == 8 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if !is_key_name(name) || !digits {
-            return Err(E::Malformed);
+        let vkey = Vkey::parse(vkey).map_err(|error| match error {
+            VkeyError::Id => E::Id,
+            VkeyError::Malformed | VkeyError::Type(_) => E::Malformed,
+        })?;
+        match vkey.kind() {
+            KeyType::Cosignature => {}
+            KeyType::Ed25519 => return Err(E::Log),
+            KeyType::MlDsa44 => return Err(E::MlDsa44),
+            KeyType::Other(byte) => return Err(E::Type(byte)),
         }
-        let id = u32::from_str_radix(id, 16).map_err(|_| E::Malformed)?;
-        let key = STANDARD.decode(key).map_err(|_| E::Malformed)?;
-        let (kind, public) = key.split_first().ok_or(E::Malformed)?;
-        match *kind {
-            COSIGNATURE => {}
-            0x01 => return Err(E::Log),
-            ML_DSA_44 if public.len() != ML_DSA_44_KEY_BYTES => return Err(E::Malformed),
-            ML_DSA_44 if id != key_id(name, ML_DSA_44, public) => return Err(E::Id),
-            ML_DSA_44 => return Err(E::MlDsa44),
-            other => return Err(E::Type(other)),
-        }
-        let public = public.try_into().map_err(|_| E::Malformed)?;
+        let public = vkey.key().try_into().map_err(|_| E::Malformed)?;
         let key = ed25519_dalek::VerifyingKey::from_bytes(public).map_err(|_| E::Malformed)?;
-        if id != key_id(name, COSIGNATURE, key.as_bytes()) {
-            return Err(E::Id);
-        }
-        Ok(Self { name: name.to_owned(), id, key })
+        Ok(Self { vkey, key })
     }
 
     /// The name the witness cosigns under.
     pub fn name(&self) -> &str {
-        &self.name
+        self.vkey.name()
     }
 
     /// The first four bytes of SHA-256(name ‖ 0x0A ‖ 0x04 ‖ public key), big-endian.
     pub const fn id(&self) -> u32 {
-        self.id
+        self.vkey.id()
     }
 
     /// The public key alone, which tells two witnesses apart whatever they are called.
@@ -189,9 +169,10 @@ impl CosignerKey {
     /// [`BadCosignature`], if any signature under its name and key ID does not hold.
     pub fn cosigned(&self, note: &Note<'_>) -> Result<Option<u64>, BadCosignature> {
         let mut latest = None;
-        for (_, _, bytes) in note.signatures().filter(|(name, id, _)| *name == self.name && *id == self.id) {
-            let time =
-                self.time(note.text(), bytes).ok_or_else(|| BadCosignature { vkey: self.to_string() })?;
+        for signature in note.signatures_of(self) {
+            let time = self
+                .time(note.text(), &signature.bytes)
+                .ok_or_else(|| BadCosignature { vkey: self.to_string() })?;
             latest = latest.max(Some(time));
         }
         Ok(latest)
@@ -199,12 +180,10 @@ impl CosignerKey {
 
     /// The lines of `note` that are this witness's, as they stand in it; unchecked.
     pub fn lines(&self, note: &Note<'_>) -> String {
-        note.signatures()
-            .filter(|(name, id, _)| *name == self.name && *id == self.id)
-            .map(|(name, id, bytes)| {
-                format!("\u{2014} {name} {}\n", STANDARD.encode([&id.to_be_bytes(), bytes].concat()))
-            })
-            .collect()
+        let line = |Signature { name, id, bytes }: &Signature<'_>| {
+            format!("\u{2014} {name} {}\n", STANDARD.encode([&id.to_be_bytes(), bytes.as_slice()].concat()))
+        };
+        note.signatures_of(self).map(line).collect()
     }
 
     fn time(&self, text: &str, bytes: &[u8]) -> Option<u64> {
@@ -220,22 +199,32 @@ impl CosignerKey {
     }
 }
 
+impl NoteVerifier for CosignerKey {
+    fn name(&self) -> &str {
+        self.vkey.name()
+    }
+
+    fn id(&self) -> u32 {
+        self.vkey.id()
+    }
+
+    fn holds(&self, text: &str, signature: &[u8]) -> bool {
+        self.time(text, signature).is_some()
+    }
+
+    fn vkey(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl fmt::Display for CosignerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut key = Vec::with_capacity(33);
-        key.push(COSIGNATURE);
-        key.extend_from_slice(self.key.as_bytes());
-        write!(f, "{}+{:08x}+{}", self.name, self.id, STANDARD.encode(key))
+        self.vkey.fmt(f)
     }
 }
 
 fn message(text: &str, time: u64) -> String {
     format!("cosignature/v1\ntime {time}\n{text}")
-}
-
-fn key_id(name: &str, kind: u8, key: &[u8]) -> u32 {
-    let digest = Sha256::new().chain_update(name).chain_update([b'\n', kind]).chain_update(key).finalize();
-    digest.iter().take(4).fold(0, |id, byte| id << 8 | u32::from(*byte))
 }
 
 #[cfg(test)]

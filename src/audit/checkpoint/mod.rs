@@ -3,7 +3,7 @@
 //!
 //! | file | what is there |
 //! |---|---|
-//! | `key` | [`Origin`], [`SigningKey`], [`VerifierKey`] |
+//! | `key` | [`Origin`], [`SigningKey`], [`VerifierKey`]; [`Vkey`], a verifier key of any type |
 //! | `note` | the signed note: text, blank line, signature lines |
 //! | `cosignature` | [`CosigningKey`], [`CosignerKey`]: what a witness signs, and how it is checked |
 //! | `policy` | [`WitnessPolicy`]: whose cosignatures are enough |
@@ -29,8 +29,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 pub use cosignature::{BadCosignature, CosignerKey, CosignerKeyError, CosigningKey};
-pub use key::{KeyError, Origin, OriginError, SigningKey, VerifierKey, VkeyError};
-pub use note::{Note, NoteError};
+pub use key::{KeyError, KeyType, Origin, OriginError, SigningKey, VerifierKey, Vkey, VkeyError};
+pub use note::{Note, NoteError, NoteVerifier, Signature};
 pub use policy::{Judgement, PolicyError, PolicyFault, WitnessPolicy};
 pub use submission::Submission;
 
@@ -129,7 +129,17 @@ pub(super) fn decimal(text: &str) -> Option<u64> {
 impl SigningKey {
     /// Signs the statement that the first `size` records have this `root`. The whole note, ready to be stored.
     pub fn sign(&self, size: u64, root: &Hash) -> String {
-        self.sign_note(&checkpoint_text(self.origin(), size, root))
+        self.sign_beside(None, size, root)
+    }
+
+    /// As [`SigningKey::sign`], with a second signature by `also`, a key of the same log.
+    pub fn sign_beside(&self, also: Option<&Self>, size: u64, root: &Hash) -> String {
+        let text = checkpoint_text(self.origin(), size, root);
+        let mut note = format!("{text}\n{}", self.sign_line(&text));
+        if let Some(also) = also {
+            note.push_str(&also.sign_line(&text));
+        }
+        note
     }
 }
 

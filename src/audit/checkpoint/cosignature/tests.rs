@@ -92,8 +92,9 @@ fn a_bad_cosignature_beside_a_good_one_is_not_overlooked() {
 
 #[test]
 fn a_log_s_plain_signature_is_no_cosignature() {
-    let plain = STANDARD
-        .encode([&key(9).id.to_be_bytes()[..], &key(9).secret.sign(TEXT.as_bytes()).to_bytes()].concat());
+    let plain = STANDARD.encode(
+        [&key(9).verifier().id().to_be_bytes()[..], &key(9).secret.sign(TEXT.as_bytes()).to_bytes()].concat(),
+    );
     assert!(judged(&format!("{TEXT}\n\u{2014} witness.example.com/w1 {plain}\n"), &key(9)).is_err());
 }
 
