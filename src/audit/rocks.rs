@@ -6,7 +6,7 @@
 //! | `nodes` | level, 1 byte; position, 8 bytes big-endian | hash, 32 bytes |
 //! | `checkpoints` | size, 8 bytes big-endian | signed note |
 //! | `open` | index of an allow, 8 bytes big-endian | empty |
-//! | `meta` | `format`, `origin`, `vkey`, `latest`, `tip` | `1`; text; text; signed note; leaf hash, 32 bytes |
+//! | `meta` | `format`, `origin`, `vkey`, `latest`, `cosigned`, `tip` | `1`; text; text; signed note; signed note; leaf hash, 32 bytes |
 //!
 //! Each commit is one write batch over all of them, so a crash leaves all of it or nothing.
 
@@ -310,6 +310,27 @@ impl Store for RocksStore {
             .collect()
     }
 
+    /// Not synced: it rides with the next commit's sync. It is one more record in the write-ahead log all the same, so a
+    /// failure stops commits, too.
+    fn keep_cosigned(&self, size: u64, note: &str, keep: bool) -> Result<(), StoreError> {
+        if self.failed.load(Ordering::Acquire) {
+            return Err(StoreError::Failed);
+        }
+        let mut write = WriteBatch::default();
+        write.put_cf(self.family(META)?, COSIGNED_KEY, note);
+        if keep {
+            write.put_cf(self.family(CHECKPOINTS)?, size.to_be_bytes(), note);
+        }
+        self.db.write_opt(write, &write_options(Durability::Os)).map_err(|error| {
+            self.failed.store(true, Ordering::Release);
+            error.into()
+        })
+    }
+
+    fn latest_cosigned(&self) -> Result<Option<String>, StoreError> {
+        self.meta(COSIGNED_KEY)
+    }
+
     fn open_allows(&self) -> Result<Vec<u64>, StoreError> {
         self.db
             .iterator_cf(self.family(OPEN)?, IteratorMode::Start)
@@ -458,6 +479,7 @@ const FORMAT_KEY: &str = "format";
 const ORIGIN_KEY: &str = "origin";
 const VKEY_KEY: &str = "vkey";
 const LATEST_KEY: &str = "latest";
+const COSIGNED_KEY: &str = "cosigned";
 const TIP_KEY: &str = "tip";
 const FORMAT: &[u8] = b"1";
 

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use super::hash::Hash;
 use super::merkle::NodeId;
 
-/// Where records live. One writer calls [`Store::commit`]; any thread may read.
+/// Where records live. One writer calls [`Store::commit`], one other thread [`Store::keep_cosigned`]; any thread may read.
 ///
 /// # The contract
 /// 1. **All or nothing.** After a crash at any moment a batch is there whole or not at all, and if batch *n* is there,
@@ -15,7 +15,8 @@ use super::merkle::NodeId;
 /// 3. **An error is final.** When `commit` returns an error, the batch may be there or not after a restart (an fsync
 ///    that failed may have persisted). The caller never calls `commit` again on this store and never assumes either.
 /// 4. **Readers see commits whole** and in order, at once after `commit` returned.
-/// 5. **Nothing is ever rewritten** but the latest checkpoint, the tip and the set of open allows.
+/// 5. **Nothing is ever rewritten** but the latest checkpoint, the latest cosigned one, the tip and the set of open
+///    allows; and a checkpoint that was kept, by itself with more signatures.
 pub trait Store: Send + Sync + 'static {
     /// Writes one batch.
     ///
@@ -50,6 +51,17 @@ pub trait Store: Send + Sync + 'static {
         let kept = self.kept_checkpoints()?;
         Ok(kept.into_iter().filter(|(size, _)| *size >= from).take(most).collect())
     }
+
+    /// Makes `note`, a checkpoint of this `size` of the log that enough witnesses have cosigned, the latest cosigned one;
+    /// with `keep`, it is also kept for good. It need not be durable until a later commit is: who has lost it can have it
+    /// cosigned again. An error is final, as one of `commit`.
+    ///
+    /// # Errors
+    /// Whatever kept it from being written.
+    fn keep_cosigned(&self, size: u64, note: &str, keep: bool) -> Result<(), StoreError>;
+
+    /// The latest checkpoint that was cosigned, with its cosignatures.
+    fn latest_cosigned(&self) -> Result<Option<String>, StoreError>;
 
     /// Decisions that let a call through and have no outcome yet, ascending.
     fn open_allows(&self) -> Result<Vec<u64>, StoreError>;

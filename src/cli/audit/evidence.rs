@@ -162,9 +162,18 @@ fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<u
     Ok(read)
 }
 
-/// The kept checkpoints and the latest, ascending by size.
+/// The kept checkpoints, the latest that was cosigned, and the latest, ascending by size.
 pub(super) fn stored_notes(store: &dyn Store) -> Result<Vec<String>, StoreError> {
-    let mut notes: Vec<String> = store.kept_checkpoints()?.into_iter().map(|(_, note)| note).collect();
+    let mut kept = store.kept_checkpoints()?;
+    if let Some(cosigned) = store.latest_cosigned()?
+        && let Some((size, _)) = Checkpoint::stated(cosigned.as_bytes())
+    {
+        let at = kept.partition_point(|(kept, _)| *kept <= size);
+        if at.checked_sub(1).and_then(|before| kept.get(before)).is_none_or(|(_, note)| *note != cosigned) {
+            kept.insert(at, (size, cosigned));
+        }
+    }
+    let mut notes: Vec<String> = kept.into_iter().map(|(_, note)| note).collect();
     if let Some(latest) = store.latest_checkpoint()?
         && notes.last() != Some(&latest)
     {

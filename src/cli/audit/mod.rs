@@ -9,12 +9,14 @@
 //! | [`export`] | all records, for somebody else to verify |
 //! | [`prove`], [`check_proof`] | that a record is in the log: proofs made, and checked anywhere |
 //! | [`consistency`] | that the log has only grown: the same |
+//! | `cosigned` | which of its checkpoints enough witnesses have cosigned |
 //! | `table` | records as rows for people |
 //! | `source` | where a log is, and how it is opened |
 //! | `evidence` | a log or an export, as a verifier needs it |
 
 pub mod check_proof;
 pub mod consistency;
+mod cosigned;
 pub mod create;
 mod evidence;
 pub mod export;

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use super::cosigned::{self, Finding};
 use super::evidence::{Evidence, Failure, Verdict};
 use super::source;
 use crate::app;
@@ -30,6 +31,9 @@ pub struct Args {
     /// A checkpoint of this log that was kept elsewhere: the log must be that one, or have grown from it
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
+    /// A policy of witnesses (C2SP tlog-policy): as many of them as it asks for must have cosigned the log
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
     /// If the log holds, write its latest checkpoint to this new file, for a later --against
     #[arg(long, value_name = "FILE")]
     keep: Option<PathBuf>,
@@ -63,7 +67,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let (evidence, key) = find(args)?;
     let against = kept.map(|note| kept_checkpoint(note, &key)).transpose()?;
     let extended = against.as_ref().map(Checkpoint::size);
+    let policy = args.policy.as_deref().map(|path| cosigned::read_policy(path, &key)).transpose()?;
     let notes = evidence.notes()?;
+    let witnessed = policy.map(|policy| cosigned::judge(&policy, &notes));
     let latest = notes.last().cloned();
     let bar = progress_bar(&evidence)?;
     let verdict = evidence.verify(key.clone(), notes, against, &mut |done, of| {
@@ -75,9 +81,11 @@ pub fn run(args: &Args) -> Result<Outcome> {
     });
     bar.finish_and_clear();
     let verdict = verdict?;
-    if args.json { tell_json(&verdict, &key) } else { tell(&verdict, &key, extended) }?;
+    let witnessed = witnessed.as_ref();
+    if args.json { tell_json(&verdict, &key, witnessed) } else { tell(&verdict, &key, extended, witnessed) }?;
     match verdict {
         Verdict::Fails(_) => Ok(Outcome::DoesNotHold),
+        Verdict::Holds(_) if witnessed.is_some_and(|found| !found.holds()) => Ok(Outcome::DoesNotHold),
         Verdict::Holds(_) => {
             if let (Some(path), Some(note)) = (&args.keep, latest) {
                 files::write_public(path, &note).context("--keep")?;
@@ -129,7 +137,12 @@ fn progress_bar(evidence: &Evidence) -> Result<ProgressBar> {
 }
 
 /// `extended` is the size of the checkpoint that the log was held against, if there was one.
-fn tell(verdict: &Verdict, key: &VerifierKey, extended: Option<u64>) -> Result<()> {
+fn tell(
+    verdict: &Verdict,
+    key: &VerifierKey,
+    extended: Option<u64>,
+    witnessed: Option<&Finding>,
+) -> Result<()> {
     let paint = Paint::of_stdout();
     let mut out = std::io::stdout().lock();
     match verdict {
@@ -140,6 +153,11 @@ fn tell(verdict: &Verdict, key: &VerifierKey, extended: Option<u64>) -> Result<(
             writeln!(out, "  {} met, each signed", count(*checkpoints, "checkpoint"))?;
             if let Some(size) = extended {
                 writeln!(out, "  extends the kept checkpoint of {}", count(size, "record"))?;
+            }
+            if let Some(found) = witnessed {
+                let told = found.tell(*records);
+                let told = if found.holds() { told } else { paint.bad(&told).to_string() };
+                writeln!(out, "  {told}")?;
             }
             writeln!(out, "  key {key}")?;
             writeln!(out, "  root {}", STANDARD.encode(root.0))?;
@@ -159,8 +177,8 @@ fn tell(verdict: &Verdict, key: &VerifierKey, extended: Option<u64>) -> Result<(
     Ok(())
 }
 
-fn tell_json(verdict: &Verdict, key: &VerifierKey) -> Result<()> {
-    let answer = match verdict {
+fn tell_json(verdict: &Verdict, key: &VerifierKey, witnessed: Option<&Finding>) -> Result<()> {
+    let mut answer = match verdict {
         Verdict::Holds(report) => json!({
             "holds": true,
             "origin": key.name(),
@@ -177,6 +195,9 @@ fn tell_json(verdict: &Verdict, key: &VerifierKey) -> Result<()> {
             "fault": failure.what,
         }),
     };
+    if let (Some(found), Some(answer)) = (witnessed, answer.as_object_mut()) {
+        answer.insert("cosigned".into(), found.json());
+    }
     Ok(writeln!(std::io::stdout(), "{answer}")?)
 }
 
@@ -188,14 +209,17 @@ export. If the log does not hold, the first bad index is named.
 A log alone cannot show that its end is missing, or that all of it was signed anew by somebody who has its key. A \
 checkpoint that was kept elsewhere can: see --keep and --against. The gate's own outside mark (log.mark_file) is one.
 
+With --policy, it also asks that enough witnesses have cosigned a checkpoint of the log, and tells up to which record. The log may have grown since; what has not been cosigned yet rests on the log's own signature.
+
 In JSON: holds, origin, and records, checkpoints, root (base64), last_time; or first_bad_index, proven (records below \
-it are under a checkpoint that was met), fault.
+it are under a checkpoint that was met), fault; with --policy cosigned: met, size, by.
 
 Examples:
   portcullis audit verify --config gate/portcullis.toml
   portcullis audit verify --config gate/portcullis.toml --keep /mnt/elsewhere/monday
   portcullis audit verify --config gate/portcullis.toml --against /mnt/elsewhere/monday
+  portcullis audit verify --config gate/portcullis.toml --policy witnesses.policy
   portcullis audit verify --log gate/log --vkey \"$(cat log.vkey)\"
   portcullis audit verify log.jsonl --vkey \"$(cat log.vkey)\" --json
 
-Exit codes: 0 the log holds, 1 it does not, 2 wrong use or unreadable input.";
+Exit codes: 0 the log holds, 1 it does not or too few have cosigned it, 2 wrong use or unreadable input.";
