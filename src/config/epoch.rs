@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use super::settings::{
     Admin, ClientCerts, Cors, CorsOrigins, Disk, Durability, Format, Health, Identity, Issuer, KeySource,
-    Limits, Log, Logging, OnMismatch, Policy, Server, Service, Settings, Timeouts, Tls, Verify,
+    Limits, Log, Logging, OnMismatch, Policy, Server, Service, Settings, Timeouts, Tls, Verify, Witness,
+    Witnessing,
 };
 use crate::access::certificate::{Certificates, Need, SubjectFrom};
 use crate::access::path::Tolerance;
@@ -102,6 +103,7 @@ fn log_lines(log: &Log, out: &mut Lines<'_>) {
         block_cache,
         mark_file,
         disk: Disk { low, reserve },
+        witnessing,
     } = log;
     out.table("log");
     out.path("dir", dir);
@@ -122,6 +124,27 @@ fn log_lines(log: &Log, out: &mut Lines<'_>) {
     out.maybe_path("mark_file", mark_file.as_deref());
     out.line("disk.low", low);
     out.line("disk.reserve", reserve);
+    witness_lines(witnessing, out);
+}
+
+/// Nothing where there are none.
+fn witness_lines(witnessing: &Witnessing, out: &mut Lines<'_>) {
+    let Witnessing { mode, quorum, max_age, witnesses } = witnessing;
+    if witnesses.is_empty() {
+        return;
+    }
+    out.line("witnesses.mode", mode.as_str());
+    out.line("witnesses.quorum", quorum);
+    out.duration("witnesses.max_age", *max_age);
+    let mut witnesses: Vec<&Witness> = witnesses.iter().collect();
+    witnesses.sort_by(|a, b| a.name.cmp(&b.name));
+    for Witness { name, url, key, ca_file } in witnesses {
+        out.table("witness");
+        out.text("name", name);
+        out.text("url", &url.to_string());
+        out.text("vkey", &key.to_string());
+        out.maybe_path("ca_file", ca_file.as_deref());
+    }
 }
 
 fn policy_lines(policy: &Policy, identity: &Identity, out: &mut Lines<'_>) {

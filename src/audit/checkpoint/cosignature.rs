@@ -158,7 +158,7 @@ impl CosignerKey {
     }
 
     /// The public key alone, which tells two witnesses apart whatever they are called.
-    pub(super) fn public(&self) -> [u8; 32] {
+    pub fn public(&self) -> [u8; 32] {
         self.key.to_bytes()
     }
 

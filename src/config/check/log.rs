@@ -8,12 +8,17 @@ use super::super::file;
 use super::super::settings::{
     Disk, Durability, Format, Holds, Level, Log, Logging, OnMismatch, Policy, Verify,
 };
-use super::super::word::{Field, Spot};
+use super::super::word::{Field, Said, Spot};
 use super::scalar::{authority, choice, duration, number, size};
 use super::{Check, section};
 
 impl Check {
-    pub(super) fn log(&mut self, words: &Field<file::Log>, root: &Spot) -> Option<Log> {
+    pub(super) fn log(
+        &mut self,
+        words: &Field<file::Log>,
+        witnesses: &Field<Vec<Said<file::Witness>>>,
+        root: &Spot,
+    ) -> Option<Log> {
         let (words, spot) = section(words, root, "log")?;
         let dir = self.path(&words.dir, spot.missing("dir", "dir = \"../data/log\""));
         let state_dir =
@@ -41,6 +46,7 @@ impl Check {
         let block_cache = self.value(&memory.block_cache, 32 << 20, size("1MiB", "64GiB"));
         let mark_file = self.mark_file(&words.mark_file, dir.as_deref());
         let disk = self.disk(&words.disk, &spot);
+        let witnessing = self.witnessing(&words.witnesses, witnesses, &spot);
         Some(Log {
             dir: dir?,
             state_dir: state_dir?,
@@ -53,6 +59,7 @@ impl Check {
             block_cache: block_cache?,
             mark_file: mark_file?,
             disk: disk?,
+            witnessing: witnessing?,
         })
     }
 

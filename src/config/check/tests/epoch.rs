@@ -30,6 +30,7 @@ queue = 5
 memory = { write_buffer = "64MiB", block_cache = "32MiB" }
 mark_file = "gate.mark"
 disk = { low = "2GiB", reserve = "100MiB" }
+witnesses = { mode = "async", quorum = 1, max_age = "45s" }
 [policy]
 model = "model.conf"
 files = ["one.csv", "two.csv"]
@@ -39,6 +40,15 @@ timeout = "50ms"
 leeway = "30s"
 remember = 6
 headers = { subject = "X-Sub", roles = "X-Roles" }
+[[witness]]
+name = "north"
+url = "https://north.example.com/w"
+vkey = "witness.example.com/w1+4bdc7eaa+BP0XJDhaoMdbZPt4zWAvodmR/ev3axPFjtcC6sg16fYY"
+ca_file = "north.pem"
+[[witness]]
+name = "south"
+url = "http://south.example.com"
+vkey = "remora.n621.de+da77ade7+BOvN63jn/bLvkieywe8R6UYAtVtNbZpXh34x7onlmtw2"
 [[issuer]]
 name = "main"
 issuer = "https://id.example.com"
@@ -132,6 +142,13 @@ const CHANGES: &[(&str, &str)] = &[
     ("mark_file = \"gate.mark\"\n", ""),
     ("2GiB", "3GiB"),
     ("100MiB", "101MiB"),
+    ("\"async\"", "\"bounded\""),
+    ("quorum = 1", "quorum = 2"),
+    ("45s", "46s"),
+    ("\"north\"", "\"west\""),
+    ("north.example.com/w\"", "north.example.com/v\""),
+    ("north.pem", "west.pem"),
+    ("ca_file = \"north.pem\"\n", ""),
     ("model.conf", "model2.conf"),
     ("[\"one.csv\", \"two.csv\"]", "[\"two.csv\", \"one.csv\"]"),
     ("watch = true", "watch = false"),
@@ -393,6 +410,13 @@ fn listeners_origin_key_and_log_need_a_restart_and_nothing_else_does() {
             "64MiB" | "\"32MiB\"" => &["log.memory"],
             "gate.mark" | "mark_file = \"gate.mark\"\n" => &["log.mark_file"],
             "2GiB" | "100MiB" => &["log.disk"],
+            "\"async\""
+            | "quorum = 1"
+            | "45s"
+            | "\"north\""
+            | "north.example.com/w\""
+            | "north.pem"
+            | "ca_file = \"north.pem\"\n" => &["log.witnesses"],
             "enabled = true" | "\"3h\"" | "rate = 777" | "\"alert\"" => &["verify"],
             "\"info\"" | "\"text\"" => &["logging"],
             _ => &[],
