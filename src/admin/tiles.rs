@@ -13,7 +13,7 @@ use crate::audit::tiles;
 
 /// `GET /checkpoint`
 pub(super) async fn checkpoint(State(views): State<Views>) -> Response {
-    let note = views.journal.checkpoint();
+    let note = views.journal.shown_checkpoint();
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
     (headers, note.to_string()).into_response()
 }

@@ -2,6 +2,7 @@
 
 use super::assemble::{AssembleError, assemble};
 use super::log::{self, LogError};
+use super::witnessing;
 use crate::audit::checkpoint::Checkpoint;
 use crate::audit::journal::reconcile::reconcile;
 use crate::audit::mark::{self, MarkError, MarkFile};
@@ -91,8 +92,16 @@ pub(super) fn check_log(settings: &Settings) -> Result<Vec<String>, LogError> {
         opened => opened?,
     };
     let size = reconcile(&store, &key)?.frontier.size();
+    let witnesses = witnessing::setup(&settings.log.witnessing)?;
     let mut holding =
         vec![format!("log {}: {size} records, verifier key {}", settings.log.origin, key.verifier())];
+    if let Some(setup) = witnesses {
+        let (quorum, of) = (setup.quorum, setup.witnesses.len());
+        holding.push(format!(
+            "log.witnesses: {quorum} of {of} witness(es), {}",
+            settings.log.witnessing.mode.as_str()
+        ));
+    }
     if let Some((mark, file)) = mark {
         holding.extend(check_mark(&store, size, mark, &file)?);
     }

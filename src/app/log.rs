@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::assemble::assemble_unlistening;
+use super::witnessing::WitnessSetupError;
 use super::{StartError, disk, privileges};
 use crate::audit::checkpoint::{KeyError, Origin, OriginError, SigningKey};
 use crate::audit::hash::Hash;
@@ -57,6 +58,9 @@ pub enum LogError {
     /// The log and its outside mark do not go together.
     #[error(transparent)]
     Mark(#[from] MarkError),
+    /// A witness cannot be asked.
+    #[error(transparent)]
+    Witness(#[from] WitnessSetupError),
     /// No mark is configured.
     #[error("the config names no log.mark_file, so this log has no mark")]
     NoMark,

@@ -20,6 +20,7 @@
 //! | `watch_clock` | what is told of the machine's clock |
 //! | `watch` | what watches over the log: its outside mark, its verification |
 //! | [`witness`] | a witness as a process |
+//! | [`witnessing`] | the witnesses of the gate's own log |
 //! | [`mod@check`] | everything proved, nothing started |
 
 mod accepting;
@@ -42,6 +43,7 @@ mod telling;
 mod watch;
 mod watch_clock;
 pub mod witness;
+pub mod witnessing;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What watches over the log while it is served: its outside mark, and its verification.
+//! What watches over the log while it is served: its outside mark, its verification, and its witnesses.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
-use super::StartError;
 use super::log::{self, LogError};
+use super::{StartError, witnessing};
 use crate::audit::checkpoint::{SigningKey, VerifierKey};
 use crate::audit::journal::Journal;
 use crate::audit::mark::Taken;
@@ -15,6 +15,7 @@ use crate::audit::mark::keeper::{self, Keeper, Marked};
 use crate::audit::passes::{self, Mismatch, Pace, Passes, Walked};
 use crate::audit::record::Event;
 use crate::audit::storage::Store;
+use crate::audit::witnesses::{Following, Setup, Witnessed};
 use crate::clock::Clock;
 use crate::config::settings::{self, OnMismatch, Verify};
 use crate::proxy::live::Live;
@@ -26,6 +27,7 @@ pub(super) struct Watch {
     /// How its verification stands.
     pub(super) verification: Arc<passes::Status>,
     taken: Option<Taken>,
+    witnesses: Option<Setup>,
     key: VerifierKey,
 }
 
@@ -42,6 +44,7 @@ pub(super) struct Served<'a> {
 pub(super) struct Watching {
     keeper: Option<Keeper>,
     passes: Option<Passes>,
+    witnesses: Option<Following>,
 }
 
 impl Watch {
@@ -62,6 +65,7 @@ impl Watch {
             mark: taken.is_some().then(Arc::default),
             verification: Arc::default(),
             taken,
+            witnesses: witnessing::setup(&log.witnessing).map_err(LogError::from)?,
             key: key.verifier(),
         })
     }
@@ -85,6 +89,16 @@ impl Watch {
             watching.keeper = Some(keeper);
             tokio::task::spawn_local(tell_mark(status));
         }
+        if let Some(setup) = self.witnesses {
+            let log = Witnessed {
+                store: Arc::clone(served.store),
+                key: self.key.clone(),
+                latest: latest(served.journal),
+                release: Arc::clone(served.journal.release()),
+                clock: served.clock.clone(),
+            };
+            watching.witnesses = Some(Following::start(setup, log));
+        }
         if verify.enabled {
             let log = Walked {
                 store: Arc::clone(served.store),
@@ -106,7 +120,8 @@ impl Watching {
     /// Ends the verification, writes the mark a last time and lets it go. To be called once the log takes no more, and
     /// before it is let go itself: whoever takes it up next takes up its mark, too.
     pub(super) async fn end(self) {
-        let Self { keeper, passes } = self;
+        let Self { keeper, passes, witnesses } = self;
+        drop(witnesses);
         let ended = tokio::task::spawn_blocking(move || {
             if let Some(passes) = passes {
                 passes.stop();

@@ -14,6 +14,8 @@
 //! | 3 | [`mark`] | the log's latest checkpoint, kept outside it |
 //! | 3 | [`passes`] | the whole log verified while it is in use, pass after pass |
 //! | 3 | [`journal`] | decisions go in, permits and denials come out |
+//! | 3 | [`release`] | how far the log is cosigned, and who waits for that |
+//! | 3 | [`witnesses`] | those who cosign it, asked |
 //! | 3 | [`space`] | room on the log's disk: watched, and held back |
 //! | 3 | [`query`] | questions to the log |
 //! | 3 | [`tiles`] | the log in tiles; proofs over it |
@@ -37,6 +39,7 @@ pub mod passes;
 pub mod proof;
 pub mod query;
 pub mod record;
+pub mod release;
 pub mod rocks;
 pub mod space;
 pub mod storage;
@@ -44,3 +47,4 @@ pub mod storage;
 mod testing;
 pub mod tiles;
 pub mod verify;
+pub mod witnesses;

@@ -24,6 +24,8 @@ const FLOORS: &[(&str, u8)] = &[
     ("audit::space", 3),
     ("audit::mark", 3),
     ("audit::passes", 3),
+    ("audit::release", 3),
+    ("audit::witnesses", 3),
     ("authn", 3),
     ("policy", 3),
     ("config", 3),
@@ -54,6 +56,10 @@ const SIBLINGS: &[(&str, &str)] = &[
     ("audit::lent", "audit::storage"),
     ("audit::mark", "audit::storage"),
     ("audit::passes", "audit::storage"),
+    ("audit::witnesses", "audit::storage"),
+    // Who asks the witnesses tells it, who records waits for it.
+    ("audit::journal", "audit::release"),
+    ("audit::witnesses", "audit::release"),
     // Commands run what the app puts together.
     ("cli", "app"),
     ("main", "cli"),

@@ -43,3 +43,4 @@ mod readme;
 mod reload;
 mod tiles;
 mod upgrade;
+mod witness;

@@ -40,10 +40,11 @@ pub use self::queue::Held;
 use self::queue::{Effect, Opening, Queue, Refused, Submission};
 use self::reconcile::{LogState, ReconcileError, reconcile};
 use self::writer::Writer;
-use super::checkpoint::SigningKey;
+use super::checkpoint::{Checkpoint, SigningKey};
 use super::record::{
     Body, ClientEntry, DecisionEntry, Epochs, Event, HeadEntry, OutcomeResult, RequestEntry, Shown,
 };
+use super::release::Release;
 use super::storage::Store;
 use crate::access::recording::Recording;
 use crate::access::{Attempt, Client, Decision, Identity};
@@ -59,6 +60,7 @@ struct Shared {
     published: Published,
     timeout: Duration,
     noise: Noise,
+    release: Arc<Release>,
 }
 
 /// How much the journal takes on, and how long it may take over it.
@@ -90,6 +92,9 @@ pub enum Unrecorded {
     /// The log was found not to be what it must be, and takes no decisions until a restart.
     #[error("the log was stopped, for it does not hold, and takes no decisions until the gate is restarted")]
     Stopped,
+    /// A record has waited too long for its cosignatures; decisions are taken again once it has them.
+    #[error("witnesses have not cosigned the log for too long")]
+    Unwitnessed,
     /// The gate is shutting down.
     #[error("the log is closed")]
     Closed,
@@ -127,6 +132,7 @@ impl Journal {
             published: Published::default(),
             timeout: options.timeout,
             noise: Noise::new(options.denial_bytes, clock.clone()),
+            release: Arc::default(),
         });
         let journal = Self(Arc::clone(&shared));
         for index in &state.open {
@@ -179,7 +185,7 @@ impl Journal {
             .map_err(ReconcileError::Thread)
     }
 
-    /// Records a decision and waits until it is durable.
+    /// Records a decision and waits until it is durable; where the log's witnesses are waited for, until it is cosigned.
     ///
     /// If the caller stops waiting, the record commits all the same, and an allow is followed by the outcome
     /// `not_forwarded`.
@@ -209,13 +215,16 @@ impl Journal {
         epochs: Epochs,
         turn: impl Future<Output = Held>,
     ) -> Result<Recorded, Unrecorded> {
+        if self.0.release.denies() {
+            return Err(Unrecorded::Unwitnessed);
+        }
         let body = decision_body(&attempt, &identity, &decision, epochs);
         let submit = async {
-            loop {
+            let committed = loop {
                 let first = match self.tell(&attempt, &identity, &decision, epochs, &body) {
                     Told::Alone(first) => first,
                     Told::On(lean) => match Box::pin(self.lean(lean, epochs)).await? {
-                        Some(index) => return Ok(self.leaning(index, &decision, epochs)),
+                        Some(index) => break self.leaning(index, &decision, epochs),
                         // The first never came to be: this one may be it.
                         None => continue,
                     },
@@ -228,8 +237,10 @@ impl Journal {
                 let (wake, woken) = oneshot::channel();
                 self.0.queue.decision(Submission { body, effect, wake: Some(wake), first, held })?;
                 // If the writer drops the waiter, its commit has failed.
-                return woken.await.map_err(|_| Unrecorded::Failed);
-            }
+                break woken.await.map_err(|_| Unrecorded::Failed)?;
+            };
+            self.0.release.wait(committed.index).await;
+            Ok(committed)
         };
         let committed =
             tokio::time::timeout(self.0.timeout, submit).await.unwrap_or(Err(Unrecorded::TimedOut))?;
@@ -407,6 +418,19 @@ impl Journal {
     /// The time of the last record of this run: no later record's lies before it.
     pub fn last_time(&self) -> Timestamp {
         Timestamp::from_micros(self.0.published.last_time.load(Ordering::Relaxed))
+    }
+
+    /// How far the log is cosigned, and who waits for that.
+    pub fn release(&self) -> &Arc<Release> {
+        &self.0.release
+    }
+
+    /// The checkpoint to be shown to others: the latest one, or where there are witnesses, the latest that enough of
+    /// them have cosigned.
+    pub fn shown_checkpoint(&self) -> Arc<str> {
+        let latest = self.checkpoint();
+        let size = Checkpoint::stated(latest.as_bytes()).map_or(0, |(size, _)| size);
+        self.0.release.shown(size, &latest)
     }
 
     /// The latest checkpoint, as a signed note; empty before the first.

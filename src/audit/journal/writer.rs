@@ -144,6 +144,7 @@ impl Writer {
         }
         self.journal.0.published.set(size, &self.batch.checkpoint);
         self.journal.0.published.last_time.store(self.floor.as_micros(), Ordering::Relaxed);
+        self.journal.0.release.grew();
         self.figures.records.increment(size - first);
         self.figures.commits.increment(1);
         self.figures.size.set(size as f64);
