@@ -52,9 +52,8 @@ async fn connection(witness: Arc<Witness>, stream: TcpStream) {
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service);
-    match tokio::time::timeout(CONNECTION_TIMEOUT, serving).await {
-        Ok(Err(error)) => tracing::debug!(%error, "a connection ended in error"),
-        Ok(Ok(())) | Err(_) => {}
+    if let Ok(Err(error)) = tokio::time::timeout(CONNECTION_TIMEOUT, serving).await {
+        tracing::debug!(%error, "a connection ended in error");
     }
 }
 

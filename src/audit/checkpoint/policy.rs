@@ -39,7 +39,7 @@ struct Member {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum What {
     /// `None` is a witness whose cosignatures cannot be checked.
-    Witness(Option<CosignerKey>),
+    Witness(Option<Box<CosignerKey>>),
     /// At least so many of these.
     Group(usize, Vec<usize>),
 }
@@ -139,7 +139,10 @@ impl WitnessPolicy {
     pub fn of(witnesses: impl IntoIterator<Item = CosignerKey>, quorum: usize) -> Self {
         let mut members: Vec<Member> = witnesses
             .into_iter()
-            .map(|key| Member { name: key.name().as_bytes().to_vec(), what: What::Witness(Some(key)) })
+            .map(|key| Member {
+                name: key.name().as_bytes().to_vec(),
+                what: What::Witness(Some(Box::new(key))),
+            })
             .collect();
         let all = (0..members.len()).collect();
         members.push(Member { name: b"quorum".to_vec(), what: What::Group(quorum, all) });
@@ -218,7 +221,7 @@ impl Reading {
         };
         let key = match CosignerKey::parse(text(vkey).ok_or(CosignerKeyError::Malformed)?) {
             Err(CosignerKeyError::MlDsa44) => None,
-            key => Some(key?),
+            key => Some(Box::new(key?)),
         };
         let same = |member: &Member| match (&member.what, &key) {
             (What::Witness(Some(other)), Some(key)) => other.public() == key.public(),
