@@ -122,6 +122,10 @@ impl Store for LentStore {
         self.borrow()?.store.kept_checkpoints_from(from, most)
     }
 
+    fn key_records(&self) -> Result<Vec<u64>, StoreError> {
+        self.borrow()?.store.key_records()
+    }
+
     fn open_allows(&self) -> Result<Vec<u64>, StoreError> {
         self.borrow()?.store.open_allows()
     }

@@ -155,6 +155,10 @@ impl Store for FaultyStore {
         self.inner.kept_checkpoints_from(from, most)
     }
 
+    fn key_records(&self) -> Result<Vec<u64>, StoreError> {
+        self.inner.key_records()
+    }
+
     fn open_allows(&self) -> Result<Vec<u64>, StoreError> {
         self.inner.open_allows()
     }
