@@ -158,3 +158,6 @@ impl Signers {
         note
     }
 }
+
+#[cfg(test)]
+mod tests;

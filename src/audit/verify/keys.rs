@@ -128,3 +128,6 @@ pub fn rotation(record: &[u8]) -> Result<Option<Rotation>, RotationError> {
         new_signature: field("new_signature")?,
     }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,6 +50,7 @@ fn uncommented(examples: bool) -> String {
                 "rewrite_prefix =",
                 "cors = { mode = \"answer\"",
                 "mark_file =",
+                "retiring_key_file =",
                 "health_checks =",
                 "redact =",
                 "rate =",
