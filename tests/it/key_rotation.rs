@@ -213,7 +213,8 @@ fn kill_9_around_the_change_leaves_a_log_that_starts_again_and_verifies() {
     let mut site = used_site(Setup::new(&upstream));
     let mut vkeys = vec![site.vkey.clone()];
     let files = ["log.pem", "log-2.pem", "log-3.pem", "log-4.pem", "log-5.pem"];
-    let moments: [(&str, fn(&Site, usize) -> bool); 4] = [
+    type Due = fn(&Site, usize) -> bool;
+    let moments: [(&str, Due); 4] = [
         ("at once", |_, _| true),
         ("as it has proved its config", |site, _| {
             site.path("said").metadata().is_ok_and(|said| said.len() > 0)

@@ -123,16 +123,16 @@ fn taking_text(origin: &str, index: u64) -> String {
 /// The keys of one log, one after the other. Never empty; none stands in it twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyChain {
-    first: VerifierKey,
+    first: Box<VerifierKey>,
     /// Each later key, and the index of the record that named it.
     later: Vec<(u64, VerifierKey)>,
     /// A key that is known and that no record has named yet.
-    expected: Option<VerifierKey>,
+    expected: Option<Box<VerifierKey>>,
 }
 
 impl From<VerifierKey> for KeyChain {
     fn from(first: VerifierKey) -> Self {
-        Self { first, later: Vec::new(), expected: None }
+        Self { first: Box::new(first), later: Vec::new(), expected: None }
     }
 }
 
@@ -141,7 +141,7 @@ impl KeyChain {
     /// checkpoint by that key is believed, too.
     #[must_use]
     pub fn expecting(mut self, key: VerifierKey) -> Self {
-        self.expected = (!self.knows(&key)).then_some(key);
+        self.expected = (!self.knows(&key)).then(|| Box::new(key));
         self
     }
 
@@ -154,7 +154,7 @@ impl KeyChain {
         if self.knows(&new) {
             return Err(RotationError::Again(new.to_string()));
         }
-        self.expected.take_if(|expected| *expected == new);
+        self.expected.take_if(|expected| **expected == new);
         self.later.push((index, new));
         Ok(())
     }
@@ -184,7 +184,7 @@ impl KeyChain {
 
     /// All keys, the first one first.
     pub fn all(&self) -> impl Iterator<Item = &VerifierKey> {
-        std::iter::once(&self.first).chain(self.later.iter().map(|(_, key)| key))
+        std::iter::once(&*self.first).chain(self.later.iter().map(|(_, key)| key))
     }
 
     /// Every key but the first, with the index of the record that named it.
@@ -200,7 +200,7 @@ impl KeyChain {
     pub fn open(&self, note: &[u8]) -> Result<Checkpoint, CheckpointError> {
         let note = Note::parse(note)?;
         let claimed = Checkpoint::parse(note.text()).ok_or(CheckpointError::Malformed);
-        let known: Vec<&VerifierKey> = self.all().chain(&self.expected).collect();
+        let known: Vec<&VerifierKey> = self.all().chain(self.expected.as_deref()).collect();
         let mut signers = Vec::new();
         for key in known {
             if note.is_signed_by(key)? {
@@ -211,7 +211,7 @@ impl KeyChain {
             Ok(claimed) => self.in_force(claimed.size()),
             Err(_) => self.current(),
         };
-        if !signers.iter().any(|key| *key == wanted || Some(*key) == self.expected.as_ref()) {
+        if !signers.iter().any(|key| *key == wanted || Some(*key) == self.expected.as_deref()) {
             return Err(NoteError::NotSigned { vkey: wanted.to_string() }.into());
         }
         claimed?.of(wanted.name())

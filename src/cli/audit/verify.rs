@@ -27,7 +27,7 @@ use crate::config::settings;
 pub struct Args {
     #[command(flatten)]
     what: What,
-    /// The log's verifier key, as `portcullis keygen` printed it; with --config, instead of the config's key
+    /// A verifier key of the log's, as `portcullis keygen` printed it; with --config, instead of the config's key
     #[arg(long, value_name = "VKEY")]
     vkey: Option<String>,
     /// A checkpoint of this log that was kept elsewhere: the log must be that one, or have grown from it
@@ -235,10 +235,15 @@ Reads every record, in order, and checks the chain from each record to the next,
 the signature and root of every stored checkpoint. Works on a stopped log, on one that a gate is writing to, and on an \
 export. If the log does not hold, the first bad index is named.
 
+If the log's key has changed, any one of its keys will do. With the first one, each change is followed as it comes. With a \
+later one, the log must lead to it by changes that hold, and its checkpoints prove all records, those before it too. Prefer the \
+latest key you were given: whoever stole a retired one can still show another log to who knows no later one. A key \
+record whose signatures do not hold is the first bad index. A kept checkpoint may be signed by any key that was the log's at its size.
+
 A log alone cannot show that its end is missing, or that all of it was signed anew by somebody who has its key. A \
 checkpoint that was kept elsewhere can: see --keep and --against. The gate's own outside mark (log.mark_file) is one.
 
-In JSON: holds, origin, and records, checkpoints, root (base64), last_time; or first_bad_index, proven (records below \
+In JSON: holds, origin, and records, checkpoints, root (base64), last_time, keys (vkey, since: from which record on); or first_bad_index, proven (records below \
 it are under a checkpoint that was met), fault.
 
 Examples:

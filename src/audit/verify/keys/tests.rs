@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
-use crate::audit::checkpoint::{Checkpoint, CheckpointError, Origin, Rotation, RotationError, SigningKey};
+use crate::audit::checkpoint::{
+    Checkpoint, CheckpointError, Origin, Rotation, RotationError, SigningKey, VerifierKey,
+};
 use crate::audit::hash::Hash;
 use crate::audit::merkle::Frontier;
 use crate::audit::record::{Body, Epochs, Event, seal};
@@ -275,5 +277,61 @@ proptest! {
             prop_assert!(log.verify(pinned).is_ok());
             prop_assert_eq!(altered.verify(pinned).unwrap_err().index, at as u64);
         }
+    }
+}
+
+/// The frozen log in `tests/vectors/rotation-v1`, which was made by another implementation: Python's `cryptography`,
+/// `hashlib` and `json`.
+#[test]
+fn a_log_made_elsewhere_comes_out_the_same_here_and_is_followed() {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/rotation-v1");
+    let records = std::fs::read_to_string(directory.join("records.jsonl")).unwrap();
+    let log = std::fs::read(directory.join("log.json")).unwrap();
+    let log: serde_json::Value = serde_json::from_slice(&log).unwrap();
+    let origin = Origin::parse(log["origin"].as_str().unwrap()).unwrap();
+    let [old, new] = [1, 2].map(|seed| SigningKey::from_seed(origin.clone(), &[seed; 32]));
+    let [old_vkey, new_vkey] = [&old, &new].map(|key| key.verifier().to_string());
+    let none = Epochs { policy: Hash::ZERO, config: Hash::ZERO };
+    let rotation = Rotation::sign(&old, &new, 2);
+    let bodies = [
+        Body::event(&none, &Event::Created { origin: origin.as_str(), vkey: &old_vkey, version: "0.1.0" }),
+        Body::event(&EPOCHS, &Event::ConfigLoaded),
+        Body::event(
+            &EPOCHS,
+            &Event::KeyRotated {
+                vkey: &rotation.new_vkey,
+                old_vkey: &rotation.old_vkey,
+                old_signature: &rotation.old_signature,
+                new_signature: &rotation.new_signature,
+            },
+        ),
+        Body::event(&EPOCHS, &Event::Stopped),
+    ];
+    let (mut tree, mut prev, mut written, mut notes) =
+        (Frontier::new(), Hash::ZERO, String::new(), Vec::new());
+    for (index, body) in (0..).zip(&bodies) {
+        let (time, mut record) =
+            (Timestamp::from_micros(1_769_860_800_000_000 + index * 1_000_000), Vec::new());
+        let index = index.unsigned_abs();
+        prev = seal(index, &prev, time, body, &mut record);
+        tree.push(prev, |_, _| ());
+        written.push_str(std::str::from_utf8(&record).unwrap());
+        written.push('\n');
+        let (signs, beside) = match index {
+            0 | 1 => (&old, None),
+            2 => (&new, Some(&old)),
+            _ => (&new, None),
+        };
+        notes.push(signs.sign_beside(beside, index + 1, &tree.root()));
+    }
+    assert_eq!(written, records);
+    assert_eq!(serde_json::json!(notes), log["checkpoints"]);
+    for vkey in [&log["old_vkey"], &log["new_vkey"]] {
+        let key = VerifierKey::parse(vkey.as_str().unwrap()).unwrap();
+        let mut verifier = Verifier::new(key, &notes).unwrap();
+        for (index, record) in (0..).zip(records.lines()) {
+            verifier.feed(index, record.as_bytes()).unwrap();
+        }
+        assert_eq!(verifier.finish().unwrap().keys.current().to_string(), new_vkey);
     }
 }
