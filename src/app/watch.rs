@@ -8,8 +8,9 @@ use tokio::sync::oneshot;
 
 use super::log::{self, LogError};
 use super::{StartError, witnessing};
-use crate::audit::checkpoint::{SigningKey, VerifierKey};
+use crate::audit::checkpoint::VerifierKey;
 use crate::audit::journal::Journal;
+use crate::audit::journal::keys::{self, LogKeys};
 use crate::audit::mark::Taken;
 use crate::audit::mark::keeper::{self, Keeper, Marked};
 use crate::audit::passes::{self, Mismatch, Pace, Passes, Walked};
@@ -51,14 +52,14 @@ impl Watch {
     /// Holds the log against its mark, before anything is added to it.
     pub(super) fn take_up(
         log: &settings::Log,
-        key: &SigningKey,
+        configured: &LogKeys,
         store: &dyn Store,
     ) -> Result<Self, StartError> {
         let taken = match log::mark_file(log) {
             None => None,
             Some(file) => {
-                let held = log::held(store, key)?;
-                Some(file.take_up(&key.verifier(), store, held).map_err(LogError::from)?)
+                let (held, keys) = log::held(store, configured)?;
+                Some(file.take_up(&keys, store, held).map_err(LogError::from)?)
             }
         };
         Ok(Self {
@@ -66,18 +67,19 @@ impl Watch {
             verification: Arc::default(),
             taken,
             witnesses: witnessing::setup(&log.witnessing).map_err(LogError::from)?,
-            key: key.verifier(),
+            key: configured.verifier(),
         })
     }
 
-    /// Writes the first mark, and begins to verify. To be called within the control thread's runtime.
+    /// Writes the first mark, and begins to verify. To be called within the control thread's runtime, once the log has
+    /// taken a record.
     pub(super) fn begin(self, served: &Served<'_>, verify: Verify) -> Result<Watching, StartError> {
         let mut watching = Watching::default();
         if let (Some(taken), Some(status)) = (self.taken, self.mark) {
             let journal = served.journal.clone();
             let log = Marked {
                 store: Arc::clone(served.store),
-                key: self.key.clone(),
+                keys: keys::chain(&**served.store)?,
                 latest: latest(served.journal),
                 forked: Box::new(move |error| {
                     tracing::error!(%error, "another gate writes under this log's origin: every call is answered 503 until a restart");
@@ -92,7 +94,7 @@ impl Watch {
         if let Some(setup) = self.witnesses {
             let log = Witnessed {
                 store: Arc::clone(served.store),
-                key: self.key.clone(),
+                keys: keys::chain(&**served.store)?,
                 latest: latest(served.journal),
                 release: Arc::clone(served.journal.release()),
                 clock: served.clock.clone(),

@@ -130,6 +130,10 @@ impl Store for LentStore {
         self.borrow()?.store.latest_cosigned()
     }
 
+    fn key_records(&self) -> Result<Vec<u64>, StoreError> {
+        self.borrow()?.store.key_records()
+    }
+
     fn open_allows(&self) -> Result<Vec<u64>, StoreError> {
         self.borrow()?.store.open_allows()
     }

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use super::hash::Hash;
 use super::merkle::NodeId;
+use super::record::{Head, Kind};
 
 /// Where records live. One writer calls [`Store::commit`], one other thread [`Store::keep_cosigned`]; any thread may read.
 ///
@@ -16,7 +17,7 @@ use super::merkle::NodeId;
 ///    that failed may have persisted). The caller never calls `commit` again on this store and never assumes either.
 /// 4. **Readers see commits whole** and in order, at once after `commit` returned.
 /// 5. **Nothing is ever rewritten** but the latest checkpoint, the latest cosigned one, the tip and the set of open
-///    allows; and a checkpoint that was kept, by itself with more signatures.
+///    allows; the list of key records grows; and a checkpoint that was kept gains signatures.
 pub trait Store: Send + Sync + 'static {
     /// Writes one batch.
     ///
@@ -62,6 +63,19 @@ pub trait Store: Send + Sync + 'static {
 
     /// The latest checkpoint that was cosigned, with its cosignatures.
     fn latest_cosigned(&self) -> Result<Option<String>, StoreError>;
+
+    /// The indexes of the records of kind `key`, ascending. This is unsigned and only says where to look: who relies on
+    /// what those records say checks their signatures.
+    fn key_records(&self) -> Result<Vec<u64>, StoreError> {
+        let mut found = Vec::new();
+        self.scan(Walk::Up(0), &mut |index, bytes| {
+            if Head::parse(bytes).is_ok_and(|head| head.kind == Kind::Key) {
+                found.push(index);
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(found)
+    }
 
     /// Decisions that let a call through and have no outcome yet, ascending.
     fn open_allows(&self) -> Result<Vec<u64>, StoreError>;
@@ -126,6 +140,8 @@ pub struct Batch {
     pub checkpoint: String,
     /// The size under which the checkpoint is also kept for good, if it is.
     pub keep: Option<u64>,
+    /// The index of the record in this batch that changes the log's key, if one does.
+    pub rotated: Option<u64>,
     /// Decisions in this batch that let a call through.
     pub opened: Vec<u64>,
     /// Decisions whose outcome is in this batch.
@@ -142,6 +158,7 @@ impl Batch {
         self.tip = None;
         self.checkpoint.clear();
         self.keep = None;
+        self.rotated = None;
         self.opened.clear();
         self.closed.clear();
     }

@@ -38,7 +38,7 @@ pub(super) fn canonical(settings: &Settings) -> String {
         files: _,
         dir,
     } = settings;
-    let mut out = Lines { text: String::from("portcullis config v4\n"), dir };
+    let mut out = Lines { text: String::from("portcullis config v5\n"), dir };
     server_lines(server, &mut out);
     admin_lines(admin, health, &mut out);
     log_lines(log, &mut out);
@@ -96,6 +96,8 @@ fn log_lines(log: &Log, out: &mut Lines<'_>) {
         state_dir,
         origin,
         key_file,
+        retiring_key_file,
+        key_overlap,
         durability,
         timeout,
         queue,
@@ -110,6 +112,8 @@ fn log_lines(log: &Log, out: &mut Lines<'_>) {
     out.path("state_dir", state_dir);
     out.text("origin", origin);
     out.path("key_file", key_file);
+    out.maybe_path("retiring_key_file", retiring_key_file.as_deref());
+    out.duration("key_overlap", *key_overlap);
     out.line(
         "durability",
         match durability {

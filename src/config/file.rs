@@ -49,7 +49,7 @@ table! {
 table! {
     /// `[log]`
     Log {
-        dir: String, state_dir: String, origin: String, key_file: String, durability: String, timeout: String,
+        dir: String, state_dir: String, origin: String, key_file: String, retiring_key_file: String, key_overlap: String, durability: String, timeout: String,
         queue: i128, memory: Memory, mark_file: String, disk: Disk, witnesses: Witnesses,
     }
 }

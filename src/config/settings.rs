@@ -80,6 +80,8 @@ pub fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         state_dir,
         origin,
         key_file,
+        retiring_key_file,
+        key_overlap,
         durability,
         timeout,
         queue,
@@ -98,6 +100,8 @@ pub fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("log.state_dir", *state_dir == new.log.state_dir),
         ("log.origin", *origin == new.log.origin),
         ("log.key_file", *key_file == new.log.key_file),
+        ("log.retiring_key_file", *retiring_key_file == new.log.retiring_key_file),
+        ("log.key_overlap", *key_overlap == new.log.key_overlap),
         ("log.durability", *durability == new.log.durability),
         ("log.timeout", *timeout == new.log.timeout),
         ("log.queue", *queue == new.log.queue),
@@ -212,6 +216,10 @@ pub struct Log {
     pub origin: String,
     /// The Ed25519 signing key: PKCS#8 PEM.
     pub key_file: PathBuf,
+    /// The signing key before that one, while the log's key changes; likewise.
+    pub retiring_key_file: Option<PathBuf>,
+    /// How long the retiring key signs beside the new one.
+    pub key_overlap: Duration,
     /// What a record must survive before it counts.
     pub durability: Durability,
     /// How long a decision may wait to be durable.

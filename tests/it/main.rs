@@ -20,6 +20,7 @@ mod greedy;
 mod hostile;
 mod house;
 mod jwt;
+mod key_rotation;
 mod listener;
 mod mtls;
 mod noise;

@@ -8,6 +8,7 @@
 //! | `cosignature` | [`CosigningKey`], [`CosignerKey`]: what a witness signs, and how it is checked |
 //! | `policy` | [`WitnessPolicy`]: whose cosignatures are enough |
 //! | `submission` | [`Submission`]: what a witness is sent |
+//! | `rotation` | [`Rotation`], [`KeyChain`]: from one key of a log to the next |
 //!
 //! ```text
 //! portcullis.example.com/gate-1
@@ -17,12 +18,13 @@
 //! — portcullis.example.com/gate-1 <key id and signature, base64>
 //! ```
 //!
-//! Invariant: a [`Checkpoint`] exists only if the signature of a key the caller trusts was checked over it.
+//! Invariant: outside this module a [`Checkpoint`] exists only if the signature of a key the caller trusts was checked over it.
 
 mod cosignature;
 mod key;
 mod note;
 mod policy;
+mod rotation;
 mod submission;
 
 use base64::Engine as _;
@@ -32,6 +34,7 @@ pub use cosignature::{BadCosignature, CosignerKey, CosignerKeyError, CosigningKe
 pub use key::{KeyError, KeyType, Origin, OriginError, SigningKey, VerifierKey, Vkey, VkeyError};
 pub use note::{Note, NoteError, NoteVerifier, Signature};
 pub use policy::{Judgement, PolicyError, PolicyFault, WitnessPolicy};
+pub use rotation::{KeyChain, Rotation, RotationError};
 pub use submission::Submission;
 
 use super::hash::Hash;
@@ -74,14 +77,20 @@ impl Checkpoint {
     pub fn open(note: &[u8], key: &VerifierKey) -> Result<Self, CheckpointError> {
         let note = Note::parse(note)?;
         note.verify(key)?;
-        let checkpoint = Self::parse(note.text()).ok_or(CheckpointError::Malformed)?;
-        if checkpoint.origin != key.name() {
-            return Err(CheckpointError::Origin {
-                expected: key.name().to_owned(),
-                found: checkpoint.origin,
-            });
+        Self::parse(note.text()).ok_or(CheckpointError::Malformed)?.of(key.name())
+    }
+
+    /// The size that a note states, whoever signed it; `None` if its text is not a checkpoint.
+    pub fn claimed_size(note: &[u8]) -> Option<u64> {
+        Some(Self::parse(Note::parse(note).ok()?.text())?.size)
+    }
+
+    /// Itself, if it is of the log named so.
+    fn of(self, origin: &str) -> Result<Self, CheckpointError> {
+        if self.origin != origin {
+            return Err(CheckpointError::Origin { expected: origin.to_owned(), found: self.origin });
         }
-        Ok(checkpoint)
+        Ok(self)
     }
 
     /// What a note states of size and root, whoever signed it: for those who made it themselves. `None` if it is no

@@ -5,6 +5,7 @@
 //! | this one | the handle the request path holds |
 //! | [`permit`] | [`Permit`], [`Denial`], [`OpenAllow`]: what a durable decision is worth |
 //! | [`noise`] | denials, and reads of the log, that are counted, not recorded one by one |
+//! | [`keys`] | the keys that it is signed with, and how one follows another |
 //! | [`queue`] | what waits for the writer, bounded |
 //! | [`writer`] | the one thread that owns chain, tree and store |
 //! | [`mod@reconcile`] | what a log must satisfy before it may grow again |
@@ -16,6 +17,7 @@
 //! 4. After a commit failed nothing is accepted until a restart has reconciled the log.
 //! 5. After [`Journal::stop`] no decision is accepted until a restart.
 
+pub mod keys;
 pub mod noise;
 pub mod permit;
 pub mod queue;
@@ -33,6 +35,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use tokio::sync::oneshot;
 
+use self::keys::LogKeys;
 use self::noise::{Count, Lean, Noise, Told};
 use self::permit::Outcome;
 pub use self::permit::{Denial, OpenAllow, Passage, Permit, RecordRef, Recorded};
@@ -40,7 +43,7 @@ pub use self::queue::Held;
 use self::queue::{Effect, Opening, Queue, Refused, Submission};
 use self::reconcile::{LogState, ReconcileError, reconcile};
 use self::writer::Writer;
-use super::checkpoint::{Checkpoint, SigningKey};
+use super::checkpoint::Checkpoint;
 use super::record::{
     Body, ClientEntry, DecisionEntry, Epochs, Event, HeadEntry, OutcomeResult, RequestEntry, Shown,
 };
@@ -114,20 +117,21 @@ impl From<Refused> for Unrecorded {
 
 impl Journal {
     /// Takes up the log in `store`: reconciles it, closes the allows a crash left open, and starts the writer's thread,
-    /// which ends after [`Journal::close`] or a failed write. `epochs` stand on the records it makes of its own.
+    /// which ends after [`Journal::close`] or a failed write. If the log's key changes, its first commit says so. `epochs` stand on the records it makes of its own.
     ///
     /// # Errors
     /// What makes the log unfit to grow; see [`ReconcileError`].
     pub fn open(
         store: Arc<dyn Store>,
-        key: SigningKey,
+        keys: impl Into<LogKeys>,
         clock: Clock,
         options: JournalOptions,
         epochs: Epochs,
     ) -> Result<(Self, JoinHandle<()>), ReconcileError> {
-        let state = reconcile(&*store, &key)?;
+        let keys = keys.into();
+        let state = reconcile(&*store, &keys)?;
         let shared = Arc::new(Shared {
-            origin: key.origin().as_str().into(),
+            origin: keys.origin().as_str().into(),
             queue: Queue::new(options.queue),
             published: Published::default(),
             timeout: options.timeout,
@@ -143,7 +147,7 @@ impl Journal {
         }
         shared.published.last_time.store(state.last_time.as_micros(), Ordering::Relaxed);
         shared.published.set(state.frontier.size(), state.checkpoint.as_deref().unwrap_or_default());
-        let thread = journal.start_writer(store, key, clock, (state, epochs))?;
+        let thread = journal.start_writer(store, keys, clock, (state, epochs))?;
         Ok((journal, thread))
     }
 
@@ -156,11 +160,12 @@ impl Journal {
     pub fn reopen(
         &self,
         store: Arc<dyn Store>,
-        key: SigningKey,
+        keys: impl Into<LogKeys>,
         clock: Clock,
         epochs: Epochs,
     ) -> Result<JoinHandle<()>, ReconcileError> {
-        let state = reconcile(&*store, &key)?;
+        let keys = keys.into();
+        let state = reconcile(&*store, &keys)?;
         let size = state.frontier.size();
         let unknown = |index: &u64| {
             (*index, Outcome::new(OutcomeResult::Unknown).body(*index, epochs, Duration::ZERO, None))
@@ -168,17 +173,17 @@ impl Journal {
         self.0.queue.reopen(size, state.open.iter().map(unknown));
         self.0.published.last_time.store(state.last_time.as_micros(), Ordering::Relaxed);
         self.0.published.set(size, state.checkpoint.as_deref().unwrap_or_default());
-        self.start_writer(store, key, clock, (state, epochs))
+        self.start_writer(store, keys, clock, (state, epochs))
     }
 
     fn start_writer(
         &self,
         store: Arc<dyn Store>,
-        key: SigningKey,
+        keys: LogKeys,
         clock: Clock,
         state: (LogState, Epochs),
     ) -> Result<JoinHandle<()>, ReconcileError> {
-        let writer = Writer::new(store, key, clock, state, self.clone());
+        let writer = Writer::new(store, keys, clock, state, self.clone());
         std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || writer.run())

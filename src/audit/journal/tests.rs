@@ -11,7 +11,7 @@ use crate::access::Reason;
 use crate::access::attempt::{Connection, ReadRules, TrustedProxies};
 use crate::access::path::Tolerance;
 use crate::access::route::{HostPattern, Preflights, Route, Routes};
-use crate::audit::checkpoint::Origin;
+use crate::audit::checkpoint::{Origin, SigningKey};
 use crate::audit::hash::Hash;
 use crate::audit::merkle::NodeId;
 use crate::audit::record::{Kind, Record, Room};

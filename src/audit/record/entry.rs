@@ -234,6 +234,18 @@ pub enum Event<'a> {
         /// The files they came from, as the config names them.
         files: &'a [&'a str],
     },
+    /// The log's key changed: from the commit that holds this record on, another one signs. The texts are those of
+    /// [`Rotation`](crate::audit::checkpoint::Rotation).
+    KeyRotated {
+        /// The new verifier key.
+        vkey: &'a str,
+        /// The one before.
+        old_vkey: &'a str,
+        /// The old key's signature, base64.
+        old_signature: &'a str,
+        /// The new key's, base64.
+        new_signature: &'a str,
+    },
     /// How often something happened that is not recorded one by one.
     Sum {
         /// What, as one word.
@@ -288,6 +300,7 @@ impl Event<'_> {
             | Self::VerificationFailed { .. } => Kind::Lifecycle,
             Self::PolicyLoaded { .. } | Self::PolicyRefused { .. } => Kind::Policy,
             Self::ConfigLoaded | Self::ConfigRefused { .. } | Self::CertificatesLoaded { .. } => Kind::Config,
+            Self::KeyRotated { .. } => Kind::Key,
             Self::Sum { .. } | Self::Collapsed { .. } | Self::Folded { .. } | Self::Reads { .. } => {
                 Kind::Summary
             }
@@ -306,6 +319,7 @@ impl Event<'_> {
             Self::PolicyLoaded { .. } | Self::ConfigLoaded => "loaded",
             Self::PolicyRefused { .. } | Self::ConfigRefused { .. } => "refused",
             Self::CertificatesLoaded { .. } => "certificates_loaded",
+            Self::KeyRotated { .. } => "rotated",
             Self::Sum { what, .. } => what,
             Self::Collapsed { .. } => "collapsed",
             Self::Folded { .. } => "folded",
@@ -384,6 +398,12 @@ impl Body {
             }
             Event::PolicyRefused { error } | Event::ConfigRefused { error } => {
                 w.text("error", error.as_bytes(), budget::ERROR);
+            }
+            Event::KeyRotated { vkey, old_vkey, old_signature, new_signature } => {
+                w.text("vkey", vkey.as_bytes(), budget::VKEY);
+                w.text("old_vkey", old_vkey.as_bytes(), budget::VKEY);
+                w.text("old_signature", old_signature.as_bytes(), budget::WORD);
+                w.text("new_signature", new_signature.as_bytes(), budget::WORD);
             }
             Event::Sum { count, since, .. } => {
                 w.number("count", *count);

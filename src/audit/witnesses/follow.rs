@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::ask::{Asked, Failure, Target};
 use super::post::Peer;
-use crate::audit::checkpoint::{Checkpoint, CosignerKey, Note, VerifierKey, WitnessPolicy};
+use crate::audit::checkpoint::{Checkpoint, CosignerKey, KeyChain, Note, WitnessPolicy};
 use crate::audit::merkle::proof::consistency;
 use crate::audit::record::Head;
 use crate::audit::release::Release;
@@ -38,8 +38,8 @@ pub struct Setup {
 pub struct Witnessed {
     /// Where it is.
     pub store: Arc<dyn Store>,
-    /// What its checkpoints are signed with.
-    pub key: VerifierKey,
+    /// What its checkpoints are signed with, now and before.
+    pub keys: KeyChain,
     /// Its latest durable checkpoint, as a note.
     pub latest: Box<dyn Fn() -> Arc<str>>,
     /// What is told of it.
@@ -206,7 +206,7 @@ impl Round {
         }
         let note = (self.log.latest)();
         // What this very process signed; it is opened again so that nothing else can ever be asked for.
-        let Ok(checkpoint) = Checkpoint::open(note.as_bytes(), &self.log.key) else { return };
+        let Ok(checkpoint) = self.log.keys.open(note.as_bytes()) else { return };
         let size = checkpoint.size();
         if self.recent.back().is_some_and(|(target, _)| target.size >= size)
             || size <= self.log.release.cosigned()
@@ -347,7 +347,7 @@ fn cosigned_before(log: &Witnessed) -> Option<(u64, String)> {
             return None;
         }
     };
-    let checkpoint = Checkpoint::open(note.as_bytes(), &log.key).ok()?;
+    let checkpoint = log.keys.open(note.as_bytes()).ok()?;
     let (held, _) = Checkpoint::stated((log.latest)().as_bytes())?;
     (checkpoint.size() <= held).then(|| (checkpoint.size(), note))
 }

@@ -36,6 +36,9 @@ impl Check {
             spot.missing("key_file", "key_file = \"../data/keys/log.pem\""),
             Holds::SigningKey,
         );
+        let retiring_key_file = self.maybe_named(&words.retiring_key_file, Holds::SigningKey);
+        let week = Duration::from_secs(7 * 86_400);
+        let key_overlap = self.value(&words.key_overlap, week, duration("0s", "365d"));
         let durability = self.value(&words.durability, Durability::Fsync, |text| {
             choice(text, &[("fsync", Durability::Fsync), ("os", Durability::Os)])
         });
@@ -52,6 +55,8 @@ impl Check {
             state_dir: state_dir?,
             origin: origin?,
             key_file: key_file?,
+            retiring_key_file: retiring_key_file?,
+            key_overlap: key_overlap?,
             durability: durability?,
             timeout: timeout?,
             queue: queue?,

@@ -163,6 +163,10 @@ impl Store for FaultyStore {
         self.inner.latest_cosigned()
     }
 
+    fn key_records(&self) -> Result<Vec<u64>, StoreError> {
+        self.inner.key_records()
+    }
+
     fn open_allows(&self) -> Result<Vec<u64>, StoreError> {
         self.inner.open_allows()
     }

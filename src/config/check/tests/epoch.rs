@@ -24,6 +24,8 @@ dir = "log"
 state_dir = "state"
 origin = "gate.example.com/1"
 key_file = "log.pem"
+retiring_key_file = "old.pem"
+key_overlap = "9d"
 durability = "fsync"
 timeout = "5s"
 queue = 5
@@ -133,6 +135,8 @@ const CHANGES: &[(&str, &str)] = &[
     ("\"state\"", "\"state2\""),
     ("gate.example.com/1", "gate.example.com/2"),
     ("log.pem", "log2.pem"),
+    ("old.pem", "old2.pem"),
+    ("\"9d\"", "\"8d\""),
     ("\"fsync\"", "\"os\""),
     ("\"5s\"\nqueue", "\"6s\"\nqueue"),
     ("queue = 5", "queue = 6"),
@@ -306,7 +310,7 @@ fn a_change_without_meaning_keeps_the_epoch() {
 fn the_canonical_form_is_frozen() {
     // Records name epochs for ever, so a change of this form is a change of version.
     insta::assert_snapshot!(canonical(&good(&format!("{LEAST}{ISSUER}"))), @r#"
-    portcullis config v4
+    portcullis config v5
     [server]
     listen = 127.0.0.1:8080
     workers = 0
@@ -322,6 +326,7 @@ fn the_canonical_form_is_frozen() {
     state_dir = "state"
     origin = "gate.example.com/1"
     key_file = "log.pem"
+    key_overlap = 604800000
     durability = fsync
     timeout = 5000
     queue = 4096
@@ -404,6 +409,8 @@ fn listeners_origin_key_and_log_need_a_restart_and_nothing_else_does() {
             "\"state\"" => &["log.state_dir"],
             "gate.example.com/1" => &["log.origin"],
             "log.pem" => &["log.key_file"],
+            "old.pem" => &["log.retiring_key_file"],
+            "\"9d\"" => &["log.key_overlap"],
             "\"fsync\"" => &["log.durability"],
             "\"5s\"\nqueue" => &["log.timeout"],
             "queue = 5" => &["log.queue"],

@@ -51,6 +51,7 @@ fn uncommented(examples: bool) -> String {
                 "cors = { mode = \"answer\"",
                 "mark_file =",
                 "witnesses =",
+                "retiring_key_file =",
                 "health_checks =",
                 "redact =",
                 "rate =",
