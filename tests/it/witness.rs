@@ -334,21 +334,29 @@ fn where_cosignatures_are_required_nothing_reaches_the_upstream_before_a_quorum_
     let fake = Fake::start(cosign);
     let mut north = Witness::place("north");
     let tables = [fake.table(), north.table("north")].concat();
-    let site = site(&upstream, "mode = \"required\", quorum = 2", &tables);
+    let site = Setup::new(&upstream)
+        .log("timeout = \"1m\"\nwitnesses = { mode = \"required\", quorum = 2 }")
+        .tables(&tables)
+        .site();
     north.start(&site.vkey);
     let gate = site.start();
-    assert_eq!(gate.client().get("/public/first", None).status, 200);
+    let first = gate.client().get("/public/first", None);
+    assert_eq!(first.status, 200);
     let seen = upstream.count();
+    // What follows stands alone: nothing older is on its way to the witnesses.
+    gate.outcome_of(first.record());
+    until("all of it to be cosigned", || figure(&gate, "portcullis_witness_lag_records") == 0.0);
 
     fake.held.store(true, Ordering::SeqCst);
     let client = gate.client();
     let calling = std::thread::spawn(move || client.get("/public/waits", None));
-    let denied = std::thread::spawn(move || client.get("/elsewhere", None));
     let record = gate.record_where("its record", |record| record["request"]["path"] == "/public/waits");
     let index = record["index"].as_u64().unwrap();
     // One of two has cosigned it, which is not a quorum.
     until("the other witness to have cosigned it", || north.holds().is_some_and(|(size, _)| size > index));
     assert!(figure(&gate, "portcullis_witness_cosigned_size") <= index as f64);
+    let denied = std::thread::spawn(move || client.get("/elsewhere", None));
+    gate.record_where("the denial's record", |record| record["request"]["path"] == "/elsewhere");
     assert_eq!(upstream.count(), seen, "it went through before a quorum had cosigned it");
     assert!(!calling.is_finished() && !denied.is_finished());
     fake.held.store(false, Ordering::SeqCst);
