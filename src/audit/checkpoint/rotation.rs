@@ -5,7 +5,7 @@
 //! other message can be, since its first line has spaces, which no origin has:
 //!
 //! ```text
-//! portcullis log key rotation v1: the old key names the new one
+//! Portcullis log key rotation v1: the old key names the new one
 //! <origin>
 //! <index of the record>
 //! <old vkey>
@@ -13,7 +13,7 @@
 //! ```
 //!
 //! ```text
-//! portcullis log key rotation v1: the new key takes the log up
+//! Portcullis log key rotation v1: the new key takes the log up
 //! <origin>
 //! <index of the record>
 //! ```
@@ -112,12 +112,12 @@ fn holds(key: &VerifierKey, text: &str, signature: &str) -> bool {
 
 fn naming_text(origin: &str, index: u64, old: &str, new: &str) -> String {
     format!(
-        "portcullis log key rotation v1: the old key names the new one\n{origin}\n{index}\n{old}\n{new}\n"
+        "Portcullis log key rotation v1: the old key names the new one\n{origin}\n{index}\n{old}\n{new}\n"
     )
 }
 
 fn taking_text(origin: &str, index: u64) -> String {
-    format!("portcullis log key rotation v1: the new key takes the log up\n{origin}\n{index}\n")
+    format!("Portcullis log key rotation v1: the new key takes the log up\n{origin}\n{index}\n")
 }
 
 /// The keys of one log, one after the other. Never empty; none stands in it twice.

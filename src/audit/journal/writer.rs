@@ -144,6 +144,9 @@ impl Writer {
         self.store.commit(&self.batch)?;
 
         // 3.
+        if let Some(index) = self.batch.rotated {
+            tracing::info!(index, "the log's key has changed; the change is signed by both keys");
+        }
         if keep {
             self.kept = Some(Instant::now());
         }

@@ -122,13 +122,13 @@ fn what_is_signed_is_frozen() {
     assert_eq!(
         naming_text(ORIGIN, 42, old, new),
         format!(
-            "portcullis log key rotation v1: the old key names the new one\n\
+            "Portcullis log key rotation v1: the old key names the new one\n\
              portcullis.example.com/gate-1\n42\n{old}\n{new}\n"
         )
     );
     assert_eq!(
         taking_text(ORIGIN, 42),
-        "portcullis log key rotation v1: the new key takes the log up\nportcullis.example.com/gate-1\n42\n"
+        "Portcullis log key rotation v1: the new key takes the log up\nportcullis.example.com/gate-1\n42\n"
     );
     // Made with Python's `cryptography`.
     assert_eq!(
@@ -141,11 +141,11 @@ fn what_is_signed_is_frozen() {
     );
     assert_eq!(
         rotation.old_signature,
-        "d8q0cGBwWbX5hXu9V2wLqLo4F4MIaxH7VPLOgY87KPj94Y/gcBjHpq8x2ZXLFCITzUQF6LuMXGQ3mmsbFKdIAA=="
+        "mA/Ow+X7pzAL4ZR6J4CQWj7jeDoWwle+XyVyU06GM+UQJTOuQwGjejtL9j0OI9e5dE5T9clvHBj+eh98hhCyAA=="
     );
     assert_eq!(
         rotation.new_signature,
-        "mEHg4nxAfSbWlKzWJvCGjHkbBLRh8OF1oNKqSpFbGMydleopGx/fdeoCTZHJOpmQk++1Y48ZSMTBJqbISHUlDQ=="
+        "5kCmKTlIfV3IcXHhUztbF3WvnOaJqP5WF2wQRTNms6SvnVmdj7MWyWShHDgF84yR3WFFGkxBVKaqULZwaNy0BA=="
     );
 }
 

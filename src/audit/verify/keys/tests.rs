@@ -166,6 +166,20 @@ fn a_key_that_was_retired_signs_nothing_that_comes_after() {
 }
 
 #[test]
+fn the_checkpoint_over_a_change_needs_the_new_key_whatever_the_old_one_signs() {
+    // A thief of key 1 rewrites what came before the change and puts the true record of it at its true place.
+    let mut log = Log::created(1);
+    log.push(&Event::Stopped);
+    let mut log = log.grow(1).rotated_by(2, &Rotation::sign(&key(1), &key(2), 3));
+    log.notes.pop();
+    log.notes.push(key(1).sign(4, &log.tree.root()));
+    for pinned in [1, 2] {
+        let kind = fault(log.verify(pinned)).2;
+        assert!(matches!(kind, FaultKind::Checkpoint(CheckpointError::Note(_))), "{pinned}: {kind:?}");
+    }
+}
+
+#[test]
 fn with_a_retired_key_a_past_without_the_change_can_be_shown_only_to_who_knows_no_later_key() {
     // What a thief of key 1 can make: another log that never changed its key, or changed it to one of the thief's.
     for log in [Log::created(1).grow(6), Log::created(1).grow(2).rotated(9).grow(3)] {
