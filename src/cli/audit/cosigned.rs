@@ -24,11 +24,11 @@ pub(super) enum Finding {
     Bad(String),
 }
 
-/// Reads a policy file, which must trust the log if it names any.
+/// Reads a policy file. If it names logs, this one must be among them, by whichever of its keys.
 pub(super) fn read_policy(path: &Path, key: &VerifierKey) -> Result<WitnessPolicy> {
     let bytes = std::fs::read(path).with_context(|| format!("--policy {}", path.display()))?;
     let policy = WitnessPolicy::parse(&bytes).with_context(|| format!("--policy {}", path.display()))?;
-    if !policy.logs().is_empty() && !policy.logs().contains(key) {
+    if !policy.logs().is_empty() && policy.logs().iter().all(|log| log.name() != key.name()) {
         bail!("--policy {} has no line for this log: log {key}", path.display());
     }
     Ok(policy)
@@ -39,6 +39,14 @@ pub(super) fn judge(policy: &WitnessPolicy, notes: &[Vec<u8>]) -> Finding {
     let mut found = Finding::None;
     for bytes in notes {
         let (Ok(note), Some((size, _))) = (Note::parse(bytes), Checkpoint::stated(bytes)) else { continue };
+        // Where the policy names logs, one of its keys must have signed.
+        if !policy.logs().is_empty() {
+            match note.signers(policy.logs()) {
+                Ok(signers) if signers.is_empty() => continue,
+                Ok(_) => {}
+                Err(bad) => return Finding::Bad(format!("in the checkpoint of {size} records, {bad}")),
+            }
+        }
         match policy.judge(&note) {
             Ok(judgement) if judgement.met => found = Finding::Cosigned { size, by: judgement.cosigned },
             Ok(_) => {}
@@ -127,6 +135,18 @@ mod tests {
         );
         assert!(found.tell(9).contains("the other 4"), "{}", found.tell(9));
         assert_eq!(found.json()["by"][0]["time"], "2023-11-14T22:13:20.000000Z");
+    }
+
+    #[test]
+    fn a_checkpoint_counts_only_if_a_log_of_the_policy_signed_it() {
+        let of = |seed: u8| {
+            let log =
+                SigningKey::from_seed(Origin::parse("log.example.com").unwrap(), &[seed; 32]).verifier();
+            let text = format!("log {log}\nwitness a {}\nquorum a\n", witness(1).verifier());
+            judge(&WitnessPolicy::parse(text.as_bytes()).unwrap(), &[note(2, &[1])])
+        };
+        assert!(of(7).holds());
+        assert_eq!(of(8), Finding::None);
     }
 
     #[test]
