@@ -2,7 +2,7 @@
 //! what a gate does while they do not answer, or answer what cannot be.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -18,7 +18,7 @@ use portcullis::audit::merkle::{Frontier, NodeId};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::gate::{BINARY, ORIGIN};
+use crate::support::gate::{BINARY, ORIGIN, Tls};
 use crate::support::{Act, Answer, Client, Gate, Setup, Signer, Site, Upstream, poll, readiness, until};
 
 /// A witness's place: its key, its state, an address; and its process, when it runs.
@@ -266,6 +266,13 @@ impl Fake {
     fn start(
         say: impl Fn(&CosigningKey, &[u8]) -> (u16, &'static str, Vec<u8>) + Send + Sync + 'static,
     ) -> Self {
+        Self::start_with(None, say)
+    }
+
+    fn start_with(
+        tls: Option<Arc<rustls::ServerConfig>>,
+        say: impl Fn(&CosigningKey, &[u8]) -> (u16, &'static str, Vec<u8>) + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let key = Arc::new(CosigningKey::from_seed(Origin::parse("fake.example.com").unwrap(), &[5; 32]));
@@ -275,13 +282,21 @@ impl Fake {
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (key, holds, say) = (Arc::clone(&key), Arc::clone(&holds), Arc::clone(&say));
+                let tls = tls.clone();
                 std::thread::spawn(move || {
-                    let _ = answer(stream, |body| {
+                    let say = |body: &[u8]| {
                         while holds.load(Ordering::SeqCst) {
                             std::thread::yield_now();
                         }
                         say(&key, body)
-                    });
+                    };
+                    let _ = match tls {
+                        None => answer(stream, say),
+                        Some(tls) => {
+                            let session = rustls::ServerConnection::new(tls).unwrap();
+                            answer(rustls::StreamOwned::new(session, stream), say)
+                        }
+                    };
                 });
             }
         });
@@ -294,7 +309,10 @@ impl Fake {
 }
 
 /// One request on a connection of its own.
-fn answer(mut stream: TcpStream, say: impl Fn(&[u8]) -> (u16, &'static str, Vec<u8>)) -> std::io::Result<()> {
+fn answer(
+    mut stream: impl Read + Write,
+    say: impl Fn(&[u8]) -> (u16, &'static str, Vec<u8>),
+) -> std::io::Result<()> {
     let mut request = Vec::new();
     let mut chunk = [0; 4096];
     let (head, length) = loop {
@@ -318,7 +336,8 @@ fn answer(mut stream: TcpStream, say: impl Fn(&[u8]) -> (u16, &'static str, Vec<
         "HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     )?;
-    stream.write_all(&body)
+    stream.write_all(&body)?;
+    stream.flush()
 }
 
 /// Cosigns whatever comes.
@@ -451,6 +470,24 @@ fn a_witness_that_says_what_cannot_be_raises_an_alarm_and_releases_nothing() {
         assert_eq!(alarm(&gate, "fake"), alarms, "{number}: {cause}");
         assert_eq!(upstream.count(), 0, "{number}: {cause} let a call through");
         assert_eq!(figure(&gate, "portcullis_witness_cosigned_size"), before, "{number}: {cause}");
+        gate.stop().verify();
+    }
+}
+
+#[test]
+fn a_witness_behind_tls_is_asked_only_if_its_certificate_holds() {
+    for (trusted, cause) in [("ca_file = \"cert.pem\"\n", None), ("", Some("unreachable"))] {
+        let upstream = Upstream::start(Act::Answer);
+        let fake = Fake::start_with(Some(Tls::shared().server_config(&[b"http/1.1"])), cosign);
+        let table = fake.table().replace("http://", "https://") + trusted;
+        let gate = site(&upstream, "mode = \"async\"", &table).start();
+        match cause {
+            None => until("a cosignature", || figure(&gate, "portcullis_witness_cosigned_size") > 0.0),
+            Some(cause) => {
+                until("its refusal", || failures(&gate, "fake", cause) > 0.0);
+                assert_eq!(figure(&gate, "portcullis_witness_cosigned_size"), 0.0);
+            }
+        }
         gate.stop().verify();
     }
 }

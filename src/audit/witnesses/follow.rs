@@ -186,7 +186,7 @@ impl Round {
         let release = Arc::clone(&self.log.release);
         loop {
             self.set_target();
-            self.look();
+            self.look().await;
             tokio::select! {
                 answer = answers.recv() => match answer {
                     Some(answer) => self.take(answer).await,
@@ -301,11 +301,11 @@ impl Round {
     }
 
     /// Sees how far behind the cosignatures are, and refuses decisions where that is too far.
-    fn look(&mut self) {
+    async fn look(&mut self) {
         let cosigned = self.log.release.cosigned();
         let size = Checkpoint::stated((self.log.latest)().as_bytes()).map_or(0, |(size, _)| size);
         if self.oldest.is_none_or(|(index, _)| index != cosigned) {
-            self.oldest = if size > cosigned { Some((cosigned, self.time_of(cosigned))) } else { None };
+            self.oldest = if size > cosigned { Some((cosigned, self.time_of(cosigned).await)) } else { None };
         }
         let now = self.log.clock.now();
         let age = self.oldest.map_or(Duration::ZERO, |(_, time)| {
@@ -331,8 +331,10 @@ impl Round {
     }
 
     /// The time of a record. One that cannot be read is as old as can be: that is for others to tell, not to overlook.
-    fn time_of(&self, index: u64) -> Timestamp {
-        let record = self.log.store.record(index).ok().flatten();
+    async fn time_of(&self, index: u64) -> Timestamp {
+        let store = Arc::clone(&self.log.store);
+        let read = tokio::task::spawn_blocking(move || store.record(index)).await;
+        let record = read.ok().and_then(|read| read.ok().flatten());
         let head = record.and_then(|record| Head::parse(&record).ok());
         head.map_or(Timestamp::from_micros(0), |head| head.time)
     }
