@@ -146,7 +146,7 @@ pub enum ConsistencyError {
     },
 }
 
-/// The proof that the leaf at `index` is in the tree of the first `size` leaves: PATH(index, D[size]) of RFC 6962
+/// The proof that the leaf at `index` is in the tree of the first `size` leaves: `PATH(index, D[size])` of RFC 6962
 /// §2.1.1, the leaf's sibling first.
 ///
 /// # Errors
@@ -171,8 +171,8 @@ pub fn inclusion<E>(
     Ok(path)
 }
 
-/// The proof that the tree of the first `to` leaves begins with all of the tree of the first `from`: PROOF(from,
-/// D[to]) of RFC 6962 §2.1.2. Empty if the sizes are equal, and if `from` is 0: everything continues an empty tree
+/// The proof that the tree of the first `to` leaves begins with all of the tree of the first `from`: `PROOF(from, D[to])`
+/// of RFC 6962 §2.1.2. Empty if the sizes are equal, and if `from` is 0: everything continues an empty tree
 /// (C2SP tlog-witness asks for it so).
 ///
 /// # Errors
@@ -305,7 +305,7 @@ impl Range {
         )
     }
 
-    /// MTH(D[start:start+leaves]).
+    /// `MTH(D[start:start+leaves])`.
     fn root<E>(self, fetch: &mut impl FnMut(NodeId) -> Result<Hash, E>) -> Result<Hash, E> {
         if self.leaves.is_power_of_two() {
             let level = self.leaves.trailing_zeros();
