@@ -6,6 +6,7 @@ use portcullis::access::recording::Detail;
 use portcullis::access::{Caller, Decision, Identity, ProofMethod, Reason};
 use portcullis::audit::checkpoint::SigningKey;
 use portcullis::audit::hash::Hash;
+use portcullis::audit::journal::keys::LogKeys;
 use portcullis::audit::journal::reconcile::{LogState, reconcile};
 use portcullis::audit::record::{
     Body, ClientEntry, DecisionEntry, Epochs, OutcomeEntry, OutcomeResult, RequestEntry, Shown, seal,
@@ -26,10 +27,11 @@ pub(crate) struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     pub(crate) fn new(store: &'a RocksStore, key: SigningKey) -> Self {
-        let state = reconcile(store, &key).unwrap();
+        let keys = LogKeys::from(key);
+        let state = reconcile(store, &keys).unwrap();
         let mut batch = Batch::default();
         batch.restart(state.frontier.size());
-        Self { store, key, state, batch, time: Clock::system().now() }
+        Self { store, key: keys.signing, state, batch, time: Clock::system().now() }
     }
 
     pub(crate) fn size(&self) -> u64 {

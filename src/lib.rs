@@ -6,10 +6,10 @@
 //! | floor | modules | what is there |
 //! |---|---|---|
 //! | 6 | `main`, [`cli`], [`app`] | commands; settings become a running gate |
-//! | 5 | [`server`], [`admin`] | listeners, TLS, drain, layers; the admin API |
+//! | 5 | [`server`], [`admin`], [`witness`] | listeners, TLS, drain, layers; the admin API; a witness of other logs |
 //! | 4 | [`proxy`] | the path of a request: gate, forward, headers, respond |
 //! | 3 | [`authn`], [`policy`], [`config`], `audit::{storage, rocks, journal, query}` | who calls; what they may; what the operator wrote; the log on disk |
-//! | 2 | `audit::{record, merkle, checkpoint, verify}` | the log's formats and proofs, pure |
+//! | 2 | `audit::{record, merkle, checkpoint, proof, verify}` | the log's formats and proofs, pure |
 //! | 1 | [`access`] | a call in canonical form, pure |
 //! | 0 | [`clock`], `audit::hash`, [`net`] | time, SHA-256, connections |
 
@@ -25,3 +25,4 @@ pub mod net;
 pub mod policy;
 pub mod proxy;
 pub mod server;
+pub mod witness;

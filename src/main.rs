@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use portcullis::cli::{self, AuditCommand, Cli, Command, PolicyCommand};
+use portcullis::cli::{self, AuditCommand, Cli, Command, PolicyCommand, WitnessCommand};
 
 fn main() -> ExitCode {
     let ran = match Cli::parse().command {
@@ -19,6 +19,11 @@ fn main() -> ExitCode {
         Command::Audit(AuditCommand::List(args)) => cli::audit::list::run(&args),
         Command::Audit(AuditCommand::Show(args)) => cli::audit::show::run(&args),
         Command::Audit(AuditCommand::Export(args)) => cli::audit::export::run(&args),
+        Command::Audit(AuditCommand::Prove(args)) => cli::audit::prove::run(&args),
+        Command::Audit(AuditCommand::CheckProof(args)) => cli::audit::check_proof::run(&args),
+        Command::Audit(AuditCommand::Consistency(args)) => cli::audit::consistency::run(&args),
+        Command::Witness(WitnessCommand::Serve(args)) => cli::witness::serve::run(&args),
+        Command::Witness(WitnessCommand::Keygen(args)) => cli::witness::keygen::run(&args),
         Command::Policy(PolicyCommand::Test(args)) => cli::policy::test::run(&args),
         Command::Policy(PolicyCommand::Explain(args)) => cli::policy::explain::run(&args),
         Command::Policy(PolicyCommand::Fmt(args)) => cli::policy::fmt::run(&args),

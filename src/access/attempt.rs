@@ -11,7 +11,7 @@ use super::host::Host;
 use super::identity::{CredentialFault, Identity};
 use super::malformed::Malformed;
 use super::path::{CanonicalPath, Reading};
-use super::recording::{Detail, Recording};
+use super::recording::{Detail, LogRead, Recording};
 use super::route::{Route, Routes};
 
 mod client;
@@ -222,6 +222,12 @@ impl Attempt {
             .health_checks
             .as_ref()
             .is_some_and(|checks| checks.covers(self.client.ip, &access.method, access.path.as_str(), agent))
+    }
+
+    /// What it reads of the log, if it is a read whose repetitions are counted, not recorded one by one.
+    pub fn log_read(&self) -> Option<LogRead> {
+        let access = self.access.as_ref().ok()?;
+        access.route.recording.log_reads.then(|| LogRead::of(&access.method, access.path.as_str())).flatten()
     }
 
     /// The names of the query's parameters, as sent, without their values.

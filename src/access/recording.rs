@@ -1,5 +1,5 @@
 //! How a service's calls are recorded: in what detail, with what left out. Every allow has a record of its own whatever
-//! stands here.
+//! stands here, but for repeated reads of the log as tiles.
 
 use std::net::IpAddr;
 
@@ -15,6 +15,9 @@ pub struct Recording {
     pub outcomes: bool,
     /// Whether identical denials in a row of one caller become one record with a count.
     pub collapse: bool,
+    /// Whether repeated [reads of the log](LogRead) by one caller become one record a minute with a count. That is so for
+    /// the admin API, and for no service that a config names.
+    pub log_reads: bool,
     /// Which calls only ask whether the service is alive; `None` knows none.
     pub health_checks: Option<HealthChecks>,
     /// Paths with segments that are secrets.
@@ -27,6 +30,7 @@ impl Default for Recording {
             detail: Detail::Standard,
             outcomes: true,
             collapse: true,
+            log_reads: false,
             health_checks: None,
             redact: Vec::new(),
         }
@@ -53,6 +57,28 @@ pub struct HealthChecks {
     pub paths: Vec<String>,
     /// What they call themselves; a `*` may stand at an end. None means that any will do.
     pub user_agents: Vec<String>,
+}
+
+/// A read of the log in the form that anyone follows it by (C2SP tlog-tiles): often, and over and over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogRead {
+    /// The latest checkpoint, or hashes of the tree.
+    Tree,
+    /// Records, in a bundle.
+    Bundle,
+}
+
+impl LogRead {
+    /// What a call to the log's admin API reads, if it is one of these.
+    pub fn of(method: &Method, path: &str) -> Option<Self> {
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            None
+        } else if path.starts_with("/tile/entries/") {
+            Some(Self::Bundle)
+        } else {
+            (path == "/checkpoint" || path.starts_with("/tile/")).then_some(Self::Tree)
+        }
+    }
 }
 
 /// A pattern of paths some of whose segments are secrets: `/invite/{}/accept`. Read by [`Redaction::read`].

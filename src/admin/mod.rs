@@ -7,22 +7,26 @@
 //! |---|---|
 //! | `GET /v1/records` | records by filter, in pages |
 //! | `GET /v1/records/{index}` | one record's stored bytes |
+//! | `GET /v1/records/{index}/proof` | that it is under the latest checkpoint, or an earlier one (C2SP tlog-proof) |
+//! | `GET /v1/consistency` | that the log has only grown from one size to another |
 //! | `GET /checkpoint` | the latest checkpoint (C2SP tlog-checkpoint) |
+//! | `GET /tile/…` | the tree and the records, in tiles (C2SP tlog-tiles) |
 //! | `GET /v1/policy` | the policy in force, and the last refusal |
 //! | `POST /v1/policy/explain` | why a call is decided as it is, by that policy or by one that is sent along |
 //! | `GET /v1/status` | how the gate stands |
 
 pub mod policy;
 pub mod problem;
+mod proofs;
 mod records;
 mod status;
+mod tiles;
 
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
 use axum::routing::{get, post};
 
 use self::problem::Problem;
@@ -64,14 +68,17 @@ pub fn router(views: Views) -> Router {
     Router::new()
         .route("/v1/records", get(records::list))
         .route("/v1/records/{index}", get(records::show))
-        .route("/checkpoint", get(checkpoint))
+        .route("/v1/records/{index}/proof", get(proofs::record))
+        .route("/v1/consistency", get(proofs::consistency))
+        .route("/checkpoint", get(tiles::checkpoint))
+        .route("/tile/{*path}", get(tiles::tile))
         .route("/v1/policy", get(policy::show))
         .route("/v1/policy/explain", post(policy::explain))
         .route("/v1/status", get(status::status))
         .fallback(async || {
             Problem::new(
                 StatusCode::NOT_FOUND,
-                "there is no such view; see /v1/records, /v1/policy, /v1/policy/explain, /v1/status, /checkpoint",
+                "there is no such view; see /v1/records, /v1/consistency, /v1/policy, /v1/policy/explain, /v1/status, /checkpoint, /tile/…",
             )
         })
         .method_not_allowed_fallback(async || {
@@ -81,10 +88,4 @@ pub fn router(views: Views) -> Router {
             )
         })
         .with_state(views)
-}
-
-async fn checkpoint(axum::extract::State(views): axum::extract::State<Views>) -> Response {
-    let note = views.journal.checkpoint();
-    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
-    (headers, note.to_string()).into_response()
 }

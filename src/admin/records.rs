@@ -40,21 +40,22 @@ pub(super) async fn show(State(views): State<Views>, Path(index): Path<String>) 
 }
 
 /// Asks the store on a thread where it may block.
-async fn look<T: Send + 'static>(
+pub(super) async fn look<T: Send + 'static>(
     ask: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Problem> {
-    let failed = |error: &dyn std::fmt::Display| {
-        tracing::error!(%error, "the log could not be read");
-        Problem::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "the log could not be read; run `portcullis audit verify`",
-        )
-    };
     match tokio::task::spawn_blocking(ask).await {
         Ok(Ok(found)) => Ok(found),
         Ok(Err(error)) => Err(failed(&error)),
         Err(error) => Err(failed(&error)),
     }
+}
+
+pub(super) fn failed(error: &dyn std::fmt::Display) -> Problem {
+    tracing::error!(%error, "the log could not be read");
+    Problem::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "the log could not be read; run `portcullis audit verify`",
+    )
 }
 
 fn json(body: Vec<u8>) -> Response {

@@ -305,8 +305,8 @@ fn admin_route(certificates: Certificates) -> Route {
         tolerance: Tolerance::default(),
         preflights: Preflights::Off,
         certificates,
-        // Who watches the log is on the log, each time.
-        recording: Recording { collapse: false, ..Recording::default() },
+        // Who watches the log is on the log, each time; who follows it by its tiles, once a minute.
+        recording: Recording { collapse: false, log_reads: true, ..Recording::default() },
     }
 }
 

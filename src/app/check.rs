@@ -2,7 +2,9 @@
 
 use super::assemble::{AssembleError, assemble};
 use super::log::{self, LogError};
+use super::witnessing;
 use crate::audit::checkpoint::Checkpoint;
+use crate::audit::journal::keys::Signing;
 use crate::audit::journal::reconcile::reconcile;
 use crate::audit::mark::{self, MarkError, MarkFile};
 use crate::audit::rocks::{OpenError, RocksStore};
@@ -81,19 +83,31 @@ impl Proof {
 
 /// Looks at the log as it stands.
 pub(super) fn check_log(settings: &Settings) -> Result<Vec<String>, LogError> {
-    let key = log::signing_key(&settings.log)?;
+    let keys = log::log_keys(&settings.log)?;
     // Before the log is opened, so that a gate that writes to both does not make the log look shorter.
-    let mark = log::mark_file(&settings.log)
-        .map(|file| Ok::<_, LogError>((file.open(&key.verifier())?, file)))
-        .transpose()?;
+    let mark =
+        log::mark_file(&settings.log).map(|file| Ok::<_, LogError>((file.note()?, file))).transpose()?;
     let store = match RocksStore::open_read_only(&settings.log.dir) {
-        Err(OpenError::Absent(_)) => return Err(log::missing(&settings.log, &key)),
+        Err(OpenError::Absent(_)) => return Err(log::missing(&settings.log, &keys)),
         opened => opened?,
     };
-    let size = reconcile(&store, &key)?.frontier.size();
-    let mut holding =
-        vec![format!("log {}: {size} records, verifier key {}", settings.log.origin, key.verifier())];
-    if let Some((mark, file)) = mark {
+    let witnesses = witnessing::setup(&settings.log.witnessing)?;
+    let state = reconcile(&store, &keys)?;
+    let (size, origin) = (state.frontier.size(), &settings.log.origin);
+    let mut holding = vec![format!("log {origin}: {size} records, verifier key {}", state.keys.current())];
+    if state.signing == Signing::Rotates {
+        holding.push(format!("log {origin}: its key changes at the next start, to {}", keys.verifier()));
+    }
+    if let Some(setup) = witnesses {
+        let (quorum, of) = (setup.quorum, setup.witnesses.len());
+        holding.push(format!(
+            "log.witnesses: {quorum} of {of} witness(es), {}",
+            settings.log.witnessing.mode.as_str()
+        ));
+    }
+    if let Some((note, file)) = mark {
+        let known = state.keys.expecting(keys.verifier());
+        let mark = note.map(|note| file.checked(&note, &known)).transpose()?;
         holding.extend(check_mark(&store, size, mark, &file)?);
     }
     Ok(holding)

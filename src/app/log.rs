@@ -1,12 +1,14 @@
 //! Creating and opening the configured log.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::assemble::assemble_unlistening;
+use super::witnessing::WitnessSetupError;
 use super::{StartError, disk, privileges};
-use crate::audit::checkpoint::{KeyError, Origin, OriginError, SigningKey};
+use crate::audit::checkpoint::{KeyChain, KeyError, Origin, OriginError, SigningKey};
 use crate::audit::hash::Hash;
+use crate::audit::journal::keys::{self, LogKeys};
 use crate::audit::journal::reconcile::{ReconcileError, reconcile};
 use crate::audit::journal::{Journal, JournalOptions, Unrecorded};
 use crate::audit::mark::{MarkError, MarkFile};
@@ -21,8 +23,10 @@ use crate::config::settings::{self, Settings};
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The key file cannot be read.
-    #[error("log.key_file {path}: {source}; `portcullis keygen` makes one")]
+    #[error("{key} {path}: {source}; `portcullis keygen` makes one")]
     KeyFile {
+        /// The config's key.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// Why.
@@ -30,16 +34,20 @@ pub enum LogError {
     },
     /// Others than the owner can use the key.
     #[error(
-        "log.key_file {path}: others than its owner can read or replace it, and sign a log of their own; \
+        "{key} {path}: others than its owner can read or replace it, and sign a log of their own; \
          run `chmod 600 {path}`"
     )]
     KeyExposed {
+        /// The config's key.
+        key: &'static str,
         /// The file.
         path: PathBuf,
     },
     /// The key file holds no usable key.
-    #[error("log.key_file {path}: {source}")]
+    #[error("{key} {path}: {source}")]
     Key {
+        /// The config's key.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// Why.
@@ -57,6 +65,9 @@ pub enum LogError {
     /// The log and its outside mark do not go together.
     #[error(transparent)]
     Mark(#[from] MarkError),
+    /// A witness cannot be asked.
+    #[error(transparent)]
+    Witness(#[from] WitnessSetupError),
     /// No mark is configured.
     #[error("the config names no log.mark_file, so this log has no mark")]
     NoMark,
@@ -89,24 +100,41 @@ pub enum LogError {
 /// # Errors
 /// [`LogError::KeyFile`], [`LogError::KeyExposed`], [`LogError::Key`], [`LogError::Origin`].
 pub fn signing_key(log: &settings::Log) -> Result<SigningKey, LogError> {
-    let path = || log.key_file.clone();
-    if std::fs::metadata(&log.key_file).is_ok_and(|metadata| privileges::is_exposed(&metadata)) {
-        return Err(LogError::KeyExposed { path: path() });
+    read_key(log, "log.key_file", &log.key_file)
+}
+
+/// Reads the configured keys: the signing one, and the retiring one if there is one.
+///
+/// # Errors
+/// As [`signing_key`].
+pub fn log_keys(log: &settings::Log) -> Result<LogKeys, LogError> {
+    let retiring = log.retiring_key_file.as_deref();
+    Ok(LogKeys {
+        signing: signing_key(log)?,
+        retiring: retiring.map(|path| read_key(log, "log.retiring_key_file", path)).transpose()?,
+        overlap: log.key_overlap,
+    })
+}
+
+fn read_key(log: &settings::Log, key: &'static str, file: &Path) -> Result<SigningKey, LogError> {
+    let path = || file.to_owned();
+    if std::fs::metadata(file).is_ok_and(|metadata| privileges::is_exposed(&metadata)) {
+        return Err(LogError::KeyExposed { key, path: path() });
     }
-    let pem = std::fs::read_to_string(&log.key_file)
+    let pem = std::fs::read_to_string(file)
         .map(zeroize::Zeroizing::new)
-        .map_err(|source| LogError::KeyFile { path: path(), source })?;
+        .map_err(|source| LogError::KeyFile { key, path: path(), source })?;
     let origin = Origin::parse(&log.origin)?;
-    SigningKey::from_pkcs8_pem(origin, &pem).map_err(|source| LogError::Key { path: path(), source })
+    SigningKey::from_pkcs8_pem(origin, &pem).map_err(|source| LogError::Key { key, path: path(), source })
 }
 
 /// Opens the configured log. A mark that is missing beside a log that is there is set again.
 ///
 /// # Errors
 /// [`LogError::Gone`] if there is none but there was one; [`LogError::Marker`]; [`LogError::Open`].
-pub fn open(log: &settings::Log, key: &SigningKey) -> Result<Arc<dyn Store>, LogError> {
+pub fn open(log: &settings::Log, keys: &LogKeys) -> Result<Arc<dyn Store>, LogError> {
     if !RocksStore::is_at(&log.dir) {
-        return Err(missing(log, key));
+        return Err(missing(log, keys));
     }
     privileges::keep_files_private();
     for dir in [&log.dir, &log.state_dir] {
@@ -116,19 +144,21 @@ pub fn open(log: &settings::Log, key: &SigningKey) -> Result<Arc<dyn Store>, Log
     }
     disk::make_way(log);
     let store = RocksStore::open(&log.dir, rocks_options(log))?;
-    let identity = LogIdentity { origin: key.origin().to_string(), vkey: key.verifier().to_string() };
-    let marker = Marker::of(&log.state_dir, &identity.origin);
     // A log of another origin or key is for the journal to refuse, with a better word.
-    if store.identity().is_ok_and(|held| held == identity) && !marker.names(&identity)? {
-        tracing::warn!(mark = %marker.path().display(), "the mark that this log's origin is used was missing");
-        marker.set(&identity, Clock::system().now())?;
+    if reconcile_keys(&store, keys).is_ok() {
+        let identity = store.identity().map_err(ReconcileError::from)?;
+        let marker = Marker::of(&log.state_dir, &identity.origin);
+        if !marker.names(&identity)? {
+            tracing::warn!(mark = %marker.path().display(), "the mark that this log's origin is used was missing");
+            marker.set(&identity, Clock::system().now())?;
+        }
     }
     Ok(Arc::new(store))
 }
 
 /// What to say of a log that is not there: [`LogError::Gone`] if it ever was, [`OpenError::Absent`] if not.
-pub fn missing(log: &settings::Log, key: &SigningKey) -> LogError {
-    let marker = Marker::of(&log.state_dir, key.origin().as_str());
+pub fn missing(log: &settings::Log, keys: &LogKeys) -> LogError {
+    let marker = Marker::of(&log.state_dir, keys.origin().as_str());
     if marker.is_set() {
         let mark = marker.path().to_owned();
         return LogError::Gone { dir: log.dir.clone(), mark, origin: log.origin.clone() };
@@ -159,7 +189,7 @@ fn create(log: &settings::Log, epochs: Epochs) -> Result<String, LogError> {
         // What stands there is another log's, or an older one's of this name. And a place that cannot be written shows
         // before the origin is used up.
         let _lock = mark.lock()?;
-        if mark.open(&key.verifier())?.is_some() {
+        if mark.open(&key.verifier().into())?.is_some() {
             return Err(MarkError::Present { path: mark.path().to_owned() }.into());
         }
     }
@@ -177,7 +207,7 @@ fn create(log: &settings::Log, epochs: Epochs) -> Result<String, LogError> {
     let _ = writer.join();
     recorded?;
     if let Some(mark) = mark {
-        mark.make(&verifier, &*store, &journal.checkpoint())?;
+        mark.make(&verifier.into(), &*store, &journal.checkpoint())?;
     }
     Ok(identity.vkey)
 }
@@ -200,14 +230,14 @@ pub struct MarkMade {
 /// it; [`LogError::Reconcile`] if the log's end does not hold.
 pub fn make_mark(log: &settings::Log) -> Result<MarkMade, LogError> {
     let mark = mark_file(log).ok_or(LogError::NoMark)?;
-    let key = signing_key(log)?;
+    let configured = log_keys(log)?;
     let store = match RocksStore::open_read_only(&log.dir) {
-        Err(OpenError::Absent(_)) => return Err(missing(log, &key)),
+        Err(OpenError::Absent(_)) => return Err(missing(log, &configured)),
         opened => opened?,
     };
-    let state = reconcile(&store, &key)?;
+    let state = reconcile(&store, &configured)?;
     let note = state.checkpoint.unwrap_or_default();
-    let before = mark.make(&key.verifier(), &store, &note)?;
+    let before = mark.make(&state.keys.expecting(configured.verifier()), &store, &note)?;
     Ok(MarkMade { size: state.frontier.size(), root: state.frontier.root(), before })
 }
 
@@ -216,12 +246,21 @@ pub fn mark_file(log: &settings::Log) -> Option<MarkFile> {
     log.mark_file.as_deref().map(MarkFile::at)
 }
 
-/// How many records the log in `store` holds, if its end is as its last commit left it.
+/// How many records the log in `store` holds, if its end is as its last commit left it, and the keys that its mark can
+/// be signed with.
 ///
 /// # Errors
 /// [`ReconcileError`].
-pub fn held(store: &dyn Store, key: &SigningKey) -> Result<u64, ReconcileError> {
-    Ok(reconcile(store, key)?.frontier.size())
+pub fn held(store: &dyn Store, configured: &LogKeys) -> Result<(u64, KeyChain), ReconcileError> {
+    let state = reconcile(store, configured)?;
+    // A log that was set back to before its key changed has a mark by the key it does not know yet.
+    Ok((state.frontier.size(), state.keys.expecting(configured.verifier())))
+}
+
+/// Whether the log in `store` may be gone on with under the configured keys.
+fn reconcile_keys(store: &dyn Store, configured: &LogKeys) -> Result<(), ReconcileError> {
+    let chain = keys::chain(store)?;
+    keys::plan(store, &chain, configured).map(drop)
 }
 
 fn rocks_options(log: &settings::Log) -> RocksOptions {

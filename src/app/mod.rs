@@ -19,6 +19,8 @@
 //! | `open_files` | as many as the system lets it have |
 //! | `watch_clock` | what is told of the machine's clock |
 //! | `watch` | what watches over the log: its outside mark, its verification |
+//! | [`witness`] | a witness as a process |
+//! | [`witnessing`] | the witnesses of the gate's own log |
 //! | [`mod@check`] | everything proved, nothing started |
 
 mod accepting;
@@ -40,6 +42,8 @@ pub mod sockets;
 mod telling;
 mod watch;
 mod watch_clock;
+pub mod witness;
+pub mod witnessing;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -236,7 +240,7 @@ async fn run<U: Future<Output = ()>>(
     // Addresses are taken before the log is: a gate that cannot listen leaves no trace in it.
     let Entry { claim, sockets, mut successor, activated } = Entry::new(&settings, source.take_over)?;
 
-    let key = log::signing_key(&settings.log)?;
+    let keys = log::log_keys(&settings.log)?;
     // All is proved: from here on the gate before this one, if there is one, lets go.
     if let Some(successor) = &mut successor {
         successor.release()?;
@@ -244,18 +248,18 @@ async fn run<U: Future<Output = ()>>(
     let lends = source.store.is_none();
     let store = match source.store {
         Some(store) => store,
-        None => log::open(&settings.log, &key)?,
+        None => log::open(&settings.log, &keys)?,
     };
     let lent = Arc::new(LentStore::new(store));
     let store: Arc<dyn Store> = Arc::clone(&lent) as _;
-    let watch = Watch::take_up(&settings.log, &key, &*store)?;
+    let watch = Watch::take_up(&settings.log, &keys, &*store)?;
     let options = JournalOptions {
         queue: settings.log.queue,
         timeout: settings.log.timeout,
         denial_bytes: settings.limits.denial_bytes,
     };
     let epochs = parts.epochs;
-    let (journal, writer) = Journal::open(Arc::clone(&store), key, clock.clone(), options, epochs)?;
+    let (journal, writer) = Journal::open(Arc::clone(&store), keys, clock.clone(), options, epochs)?;
     journal.event(epochs, &Event::Started { version: env!("CARGO_PKG_VERSION") }).await?;
 
     let (refusals, space) = (Arc::new(Refusals::default()), Space::default());

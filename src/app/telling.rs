@@ -50,6 +50,7 @@ fn begin_at_zero() {
         "portcullis_log_failed",
         "portcullis_log_stopped",
         "portcullis_mark_failed",
+        "portcullis_witness_denying",
     ] {
         metrics::gauge!(gauge).set(0.0);
     }

@@ -1,4 +1,4 @@
-//! What watches over the log while it is served: its outside mark, and its verification.
+//! What watches over the log while it is served: its outside mark, its verification, and its witnesses.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,15 +6,17 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
-use super::StartError;
 use super::log::{self, LogError};
-use crate::audit::checkpoint::{SigningKey, VerifierKey};
+use super::{StartError, witnessing};
+use crate::audit::checkpoint::VerifierKey;
 use crate::audit::journal::Journal;
+use crate::audit::journal::keys::{self, LogKeys};
 use crate::audit::mark::Taken;
 use crate::audit::mark::keeper::{self, Keeper, Marked};
 use crate::audit::passes::{self, Mismatch, Pace, Passes, Walked};
 use crate::audit::record::Event;
 use crate::audit::storage::Store;
+use crate::audit::witnesses::{Following, Setup, Witnessed};
 use crate::clock::Clock;
 use crate::config::settings::{self, OnMismatch, Verify};
 use crate::proxy::live::Live;
@@ -26,6 +28,7 @@ pub(super) struct Watch {
     /// How its verification stands.
     pub(super) verification: Arc<passes::Status>,
     taken: Option<Taken>,
+    witnesses: Option<Setup>,
     key: VerifierKey,
 }
 
@@ -42,38 +45,41 @@ pub(super) struct Served<'a> {
 pub(super) struct Watching {
     keeper: Option<Keeper>,
     passes: Option<Passes>,
+    witnesses: Option<Following>,
 }
 
 impl Watch {
     /// Holds the log against its mark, before anything is added to it.
     pub(super) fn take_up(
         log: &settings::Log,
-        key: &SigningKey,
+        configured: &LogKeys,
         store: &dyn Store,
     ) -> Result<Self, StartError> {
         let taken = match log::mark_file(log) {
             None => None,
             Some(file) => {
-                let held = log::held(store, key)?;
-                Some(file.take_up(&key.verifier(), store, held).map_err(LogError::from)?)
+                let (held, keys) = log::held(store, configured)?;
+                Some(file.take_up(&keys, store, held).map_err(LogError::from)?)
             }
         };
         Ok(Self {
             mark: taken.is_some().then(Arc::default),
             verification: Arc::default(),
             taken,
-            key: key.verifier(),
+            witnesses: witnessing::setup(&log.witnessing).map_err(LogError::from)?,
+            key: configured.verifier(),
         })
     }
 
-    /// Writes the first mark, and begins to verify. To be called within the control thread's runtime.
+    /// Writes the first mark, and begins to verify. To be called within the control thread's runtime, once the log has
+    /// taken a record.
     pub(super) fn begin(self, served: &Served<'_>, verify: Verify) -> Result<Watching, StartError> {
         let mut watching = Watching::default();
         if let (Some(taken), Some(status)) = (self.taken, self.mark) {
             let journal = served.journal.clone();
             let log = Marked {
                 store: Arc::clone(served.store),
-                key: self.key.clone(),
+                keys: keys::chain(&**served.store)?,
                 latest: latest(served.journal),
                 forked: Box::new(move |error| {
                     tracing::error!(%error, "another gate writes under this log's origin: every call is answered 503 until a restart");
@@ -84,6 +90,16 @@ impl Watch {
                 .map_err(|source| StartError::Io { what: "the mark's thread", source })?;
             watching.keeper = Some(keeper);
             tokio::task::spawn_local(tell_mark(status));
+        }
+        if let Some(setup) = self.witnesses {
+            let log = Witnessed {
+                store: Arc::clone(served.store),
+                keys: keys::chain(&**served.store)?,
+                latest: latest(served.journal),
+                release: Arc::clone(served.journal.release()),
+                clock: served.clock.clone(),
+            };
+            watching.witnesses = Some(Following::start(setup, log));
         }
         if verify.enabled {
             let log = Walked {
@@ -106,7 +122,8 @@ impl Watching {
     /// Ends the verification, writes the mark a last time and lets it go. To be called once the log takes no more, and
     /// before it is let go itself: whoever takes it up next takes up its mark, too.
     pub(super) async fn end(self) {
-        let Self { keeper, passes } = self;
+        let Self { keeper, passes, witnesses } = self;
+        drop(witnesses);
         let ended = tokio::task::spawn_blocking(move || {
             if let Some(passes) = passes {
                 passes.stop();

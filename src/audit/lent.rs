@@ -122,6 +122,18 @@ impl Store for LentStore {
         self.borrow()?.store.kept_checkpoints_from(from, most)
     }
 
+    fn keep_cosigned(&self, size: u64, note: &str, keep: bool) -> Result<(), StoreError> {
+        self.borrow()?.store.keep_cosigned(size, note, keep)
+    }
+
+    fn latest_cosigned(&self) -> Result<Option<String>, StoreError> {
+        self.borrow()?.store.latest_cosigned()
+    }
+
+    fn key_records(&self) -> Result<Vec<u64>, StoreError> {
+        self.borrow()?.store.key_records()
+    }
+
     fn open_allows(&self) -> Result<Vec<u64>, StoreError> {
         self.borrow()?.store.open_allows()
     }

@@ -6,6 +6,7 @@
 //! | 2 | [`record`] | the bytes of a record: how they are written, how they are read |
 //! | 2 | [`merkle`] | the tree over the records |
 //! | 2 | [`checkpoint`] | the signed statement of origin, size and root; its keys |
+//! | 2 | [`proof`] | proofs as files: of a record, of growth |
 //! | 2 | [`verify`] | reads a log from its first record and names the first that does not hold |
 //! | 3 | [`storage`], [`rocks`] | what the log asks of a store; the store in RocksDB |
 //! | 3 | [`lent`] | a store that can be called back from all who hold it |
@@ -13,10 +14,13 @@
 //! | 3 | [`mark`] | the log's latest checkpoint, kept outside it |
 //! | 3 | [`passes`] | the whole log verified while it is in use, pass after pass |
 //! | 3 | [`journal`] | decisions go in, permits and denials come out |
+//! | 3 | [`release`] | how far the log is cosigned, and who waits for that |
+//! | 3 | [`witnesses`] | those who cosign it, asked |
 //! | 3 | [`space`] | room on the log's disk: watched, and held back |
 //! | 3 | [`query`] | questions to the log |
+//! | 3 | [`tiles`] | the log in tiles; proofs over it |
 //!
-//! On floor 2, `verify` stands on the other three, and they know only `hash`. On floor 3, all stand on `storage`.
+//! On floor 2, `verify` and `proof` stand on the other three, and they know only `hash`. On floor 3, all stand on `storage`.
 //!
 //! Invariants:
 //! 1. Nothing on floor 2 does I/O, waits, reads a clock, or knows hyper or RocksDB.
@@ -32,11 +36,15 @@ pub mod marker;
 pub mod merkle;
 
 pub mod passes;
+pub mod proof;
 pub mod query;
 pub mod record;
+pub mod release;
 pub mod rocks;
 pub mod space;
 pub mod storage;
 #[cfg(test)]
 mod testing;
+pub mod tiles;
 pub mod verify;
+pub mod witnesses;

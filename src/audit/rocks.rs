@@ -6,7 +6,8 @@
 //! | `nodes` | level, 1 byte; position, 8 bytes big-endian | hash, 32 bytes |
 //! | `checkpoints` | size, 8 bytes big-endian | signed note |
 //! | `open` | index of an allow, 8 bytes big-endian | empty |
-//! | `meta` | `format`, `origin`, `vkey`, `latest`, `tip` | `1`; text; text; signed note; leaf hash, 32 bytes |
+//! | `meta` | `format`, `origin`, `vkey`, `latest`, `cosigned`, `tip` | `1`; text; text; signed note; signed note; leaf hash, 32 bytes |
+//! | `meta` | `keys` | indexes of the records that changed the log's key, 8 bytes big-endian each; absent if none did |
 //!
 //! Each commit is one write batch over all of them, so a crash leaves all of it or nothing.
 
@@ -238,6 +239,11 @@ impl Store for RocksStore {
         if let Some(tip) = &batch.tip {
             write.put_cf(meta, TIP_KEY, tip.0);
         }
+        if let Some(index) = batch.rotated {
+            let mut keys = self.db.get_cf(meta, KEYS_KEY)?.unwrap_or_default();
+            keys.extend_from_slice(&index.to_be_bytes());
+            write.put_cf(meta, KEYS_KEY, keys);
+        }
         if let Some(size) = batch.keep {
             write.put_cf(self.family(CHECKPOINTS)?, size.to_be_bytes(), &batch.checkpoint);
         }
@@ -308,6 +314,32 @@ impl Store for RocksStore {
                 Ok((index_of(&key)?, note))
             })
             .collect()
+    }
+
+    /// Not synced: it rides with the next commit's sync. It is one more record in the write-ahead log all the same, so a
+    /// failure stops commits, too.
+    fn keep_cosigned(&self, size: u64, note: &str, keep: bool) -> Result<(), StoreError> {
+        if self.failed.load(Ordering::Acquire) {
+            return Err(StoreError::Failed);
+        }
+        let mut write = WriteBatch::default();
+        write.put_cf(self.family(META)?, COSIGNED_KEY, note);
+        if keep {
+            write.put_cf(self.family(CHECKPOINTS)?, size.to_be_bytes(), note);
+        }
+        self.db.write_opt(write, &write_options(Durability::Os)).map_err(|error| {
+            self.failed.store(true, Ordering::Release);
+            error.into()
+        })
+    }
+
+    fn latest_cosigned(&self) -> Result<Option<String>, StoreError> {
+        self.meta(COSIGNED_KEY)
+    }
+
+    fn key_records(&self) -> Result<Vec<u64>, StoreError> {
+        let keys = self.db.get_cf(self.family(META)?, KEYS_KEY)?.unwrap_or_default();
+        keys.chunks(8).map(index_of).collect()
     }
 
     fn open_allows(&self) -> Result<Vec<u64>, StoreError> {
@@ -458,7 +490,9 @@ const FORMAT_KEY: &str = "format";
 const ORIGIN_KEY: &str = "origin";
 const VKEY_KEY: &str = "vkey";
 const LATEST_KEY: &str = "latest";
+const COSIGNED_KEY: &str = "cosigned";
 const TIP_KEY: &str = "tip";
+const KEYS_KEY: &str = "keys";
 const FORMAT: &[u8] = b"1";
 
 #[cfg(test)]

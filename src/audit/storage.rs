@@ -4,8 +4,9 @@ use std::ops::ControlFlow;
 
 use super::hash::Hash;
 use super::merkle::NodeId;
+use super::record::{Head, Kind};
 
-/// Where records live. One writer calls [`Store::commit`]; any thread may read.
+/// Where records live. One writer calls [`Store::commit`], one other thread [`Store::keep_cosigned`]; any thread may read.
 ///
 /// # The contract
 /// 1. **All or nothing.** After a crash at any moment a batch is there whole or not at all, and if batch *n* is there,
@@ -15,7 +16,8 @@ use super::merkle::NodeId;
 /// 3. **An error is final.** When `commit` returns an error, the batch may be there or not after a restart (an fsync
 ///    that failed may have persisted). The caller never calls `commit` again on this store and never assumes either.
 /// 4. **Readers see commits whole** and in order, at once after `commit` returned.
-/// 5. **Nothing is ever rewritten** but the latest checkpoint, the tip and the set of open allows.
+/// 5. **Nothing is ever rewritten** but the latest checkpoint, the latest cosigned one, the tip and the set of open
+///    allows; the list of key records grows; and a checkpoint that was kept gains signatures.
 pub trait Store: Send + Sync + 'static {
     /// Writes one batch.
     ///
@@ -49,6 +51,30 @@ pub trait Store: Send + Sync + 'static {
     fn kept_checkpoints_from(&self, from: u64, most: usize) -> Result<Vec<(u64, String)>, StoreError> {
         let kept = self.kept_checkpoints()?;
         Ok(kept.into_iter().filter(|(size, _)| *size >= from).take(most).collect())
+    }
+
+    /// Makes `note`, a checkpoint of this `size` of the log that enough witnesses have cosigned, the latest cosigned one;
+    /// with `keep`, it is also kept for good. It need not be durable until a later commit is: who has lost it can have it
+    /// cosigned again. An error is final, as one of `commit`.
+    ///
+    /// # Errors
+    /// Whatever kept it from being written.
+    fn keep_cosigned(&self, size: u64, note: &str, keep: bool) -> Result<(), StoreError>;
+
+    /// The latest checkpoint that was cosigned, with its cosignatures.
+    fn latest_cosigned(&self) -> Result<Option<String>, StoreError>;
+
+    /// The indexes of the records of kind `key`, ascending. This is unsigned and only says where to look: who relies on
+    /// what those records say checks their signatures.
+    fn key_records(&self) -> Result<Vec<u64>, StoreError> {
+        let mut found = Vec::new();
+        self.scan(Walk::Up(0), &mut |index, bytes| {
+            if Head::parse(bytes).is_ok_and(|head| head.kind == Kind::Key) {
+                found.push(index);
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(found)
     }
 
     /// Decisions that let a call through and have no outcome yet, ascending.
@@ -114,6 +140,8 @@ pub struct Batch {
     pub checkpoint: String,
     /// The size under which the checkpoint is also kept for good, if it is.
     pub keep: Option<u64>,
+    /// The index of the record in this batch that changes the log's key, if one does.
+    pub rotated: Option<u64>,
     /// Decisions in this batch that let a call through.
     pub opened: Vec<u64>,
     /// Decisions whose outcome is in this batch.
@@ -130,6 +158,7 @@ impl Batch {
         self.tip = None;
         self.checkpoint.clear();
         self.keep = None;
+        self.rotated = None;
         self.opened.clear();
         self.closed.clear();
     }

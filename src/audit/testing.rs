@@ -143,6 +143,14 @@ impl Store for MemoryStore {
         Ok(page)
     }
 
+    fn keep_cosigned(&self, _: u64, _: &str, _: bool) -> Result<(), StoreError> {
+        unreachable!("nobody cosigns it")
+    }
+
+    fn latest_cosigned(&self) -> Result<Option<String>, StoreError> {
+        Ok(None)
+    }
+
     fn open_allows(&self) -> Result<Vec<u64>, StoreError> {
         Ok(Vec::new())
     }

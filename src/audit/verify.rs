@@ -16,31 +16,54 @@
 //!
 //! Nobody speaks for the last record but the root; there the store's own note of its leaf hash helps
 //! ([`Verifier::with_tip`]): unsigned, but proven if it meets the root.
+//!
+//! # Which key signs
+//!
+//! A log's key can change, by a record that both keys sign. A verifier is given one key of the log, whichever, and
+//! follows from there ([`keys`]): each checkpoint must be signed by the key in force at its size.
 
-use super::checkpoint::{Checkpoint, CheckpointError, VerifierKey};
+mod fault;
+mod keys;
+
+pub use self::fault::{Fault, FaultKind};
+pub use self::keys::rotation;
+
+use self::keys::Keys;
+use super::checkpoint::{Checkpoint, CheckpointError, KeyChain, VerifierKey};
 use super::hash::Hash;
 use super::merkle::Frontier;
-use super::record::{Head, RecordError};
+use super::record::Head;
 use crate::clock::Timestamp;
 
 /// A verification under way. Memory is that of a few records' hashes, however long the log.
 #[derive(Debug)]
 pub struct Verifier<N> {
-    key: VerifierKey,
+    keys: Keys,
     /// Signed notes not yet looked at, by ascending size.
     notes: N,
     /// The next checkpoint to be met.
-    due: Option<Checkpoint>,
+    due: Option<Due>,
     /// A checkpoint from outside to be met besides.
-    against: Option<Checkpoint>,
+    against: Option<Due>,
     tip: Option<Hash>,
     /// All records before `last`, as long as there is no doubt.
     tree: Frontier,
     doubt: Option<Doubt>,
     /// The record fed last: its leaf is taken into the tree once the next record has spoken for it.
     last: Option<(Head, Hash)>,
+    /// The size of the last checkpoint met.
+    met: u64,
     proven: u64,
     checkpoints: u64,
+}
+
+/// A checkpoint to be met. By which key it must be signed is known only when its size is reached.
+#[derive(Debug)]
+struct Due {
+    size: u64,
+    note: Vec<u8>,
+    /// What it opened to, and when.
+    opened: Option<(Checkpoint, keys::Age)>,
 }
 
 /// The chain broke: the record at `at` or the one after it was altered.
@@ -64,6 +87,8 @@ pub struct Report {
     pub root: Hash,
     /// The time of the last record; `None` in an empty log.
     pub last_time: Option<Timestamp>,
+    /// The log's keys from its creation on.
+    pub keys: KeyChain,
 }
 
 /// Where a log could not be read on.
@@ -75,101 +100,18 @@ pub struct BrokenOff {
     pub proven: u64,
 }
 
-/// A log that does not hold.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("record {index}: {kind}")]
-pub struct Fault {
-    /// The first bad index: of the record named by `kind`, or the first that can be bad.
-    pub index: u64,
-    /// Records below this index are proven by a checkpoint of the log.
-    pub proven: u64,
-    /// What is wrong.
-    pub kind: FaultKind,
-}
-
-/// What is wrong with a log.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FaultKind {
-    /// The bytes are not a record.
-    #[error("not a record: {0}")]
-    Record(#[from] RecordError),
-    /// The record says that it stands elsewhere.
-    #[error("says that its index is {found}")]
-    Index {
-        /// The index in its head.
-        found: u64,
-    },
-    /// There is no record of this index, but there are later ones, or a checkpoint that covers it.
-    #[error("missing; there were at least {size} records")]
-    Missing {
-        /// How many records there must be: the size of the next checkpoint, or up to the next record.
-        size: u64,
-    },
-    /// Two records claim the index; one of them was put in.
-    #[error("there twice")]
-    Repeated,
-    /// The signed root proves that the record had other bytes.
-    #[error("altered; the signed tree has another hash for it")]
-    Altered,
-    /// The chain breaks after this record, and more than one record was changed.
-    #[error("altered, or the record after it: the chain breaks between them")]
-    Chain,
-    /// The chain holds, but the root is not the signed one.
-    #[error("from here up to index {} records were altered: their root is not the signed one", size.saturating_sub(1))]
-    Root {
-        /// The size of the checkpoint.
-        size: u64,
-    },
-    /// The time is before that of the record before.
-    #[error("its time lies before that of the record before it")]
-    Time,
-    /// The record lies beyond the last checkpoint.
-    #[error("not covered by any checkpoint")]
-    Unsigned,
-    /// A checkpoint after the last one met is not a good one.
-    #[error("not covered by a valid checkpoint: {0}")]
-    Checkpoint(#[from] CheckpointError),
-    /// The checkpoint after the last one met covers less than that.
-    #[error("not covered by a checkpoint: the next one is of size {size}, out of order")]
-    CheckpointOrder {
-        /// The size of the checkpoint.
-        size: u64,
-    },
-    /// The log is consistent in itself, but ends before the checkpoint that was kept elsewhere.
-    #[error(
-        "missing, with all after it: the checkpoint that was kept covers {size} records. The log was cut or set back"
-    )]
-    Shorter {
-        /// The size of the checkpoint that was kept.
-        size: u64,
-    },
-    /// The log is consistent in itself, but not with the checkpoint that was kept elsewhere.
-    #[error("from here up to index {} this is not the log whose checkpoint was kept", size.saturating_sub(1))]
-    Against {
-        /// The size of the checkpoint that was kept.
-        size: u64,
-    },
-}
-
-impl FaultKind {
-    /// Whether nothing is wrong with what was read; there should only have been more.
-    const fn is_of_the_end(&self) -> bool {
-        matches!(self, Self::Missing { .. } | Self::Shorter { .. })
-    }
-}
-
 impl<N> Verifier<N>
 where
     N: Iterator,
     N::Item: AsRef<[u8]>,
 {
-    /// Begins at the first record. `notes` are the log's own checkpoints as stored, by ascending size, the latest last.
+    /// Begins at the first record. `key` is one of the log's, whichever. `notes` are the log's own checkpoints as stored, by ascending size, the latest last.
     ///
     /// # Errors
-    /// If the first note does not open under `key`.
+    /// If the first note is no checkpoint, or has a signature of `key` that does not hold.
     pub fn new(key: VerifierKey, notes: impl IntoIterator<IntoIter = N>) -> Result<Self, Fault> {
         let mut verifier = Self {
-            key,
+            keys: Keys::pinned(key),
             notes: notes.into_iter(),
             due: None,
             against: None,
@@ -177,6 +119,7 @@ where
             tree: Frontier::new(),
             doubt: None,
             last: None,
+            met: 0,
             proven: 0,
             checkpoints: 0,
         };
@@ -187,8 +130,20 @@ where
     /// Also asks that the log extends `kept`, a checkpoint of it that was kept outside.
     #[must_use]
     pub fn against(mut self, kept: Checkpoint) -> Self {
-        self.against = Some(kept);
+        let opened = Some((kept.clone(), keys::Age::ANY));
+        self.against = Some(Due { size: kept.size(), note: Vec::new(), opened });
         self
+    }
+
+    /// As [`Verifier::against`], with a note that may be signed by another key of the log than the one given here.
+    /// Whether it is shows when its size is reached: [`FaultKind::NotKept`].
+    ///
+    /// # Errors
+    /// [`CheckpointError::Malformed`]: it is no checkpoint.
+    pub fn against_note(mut self, note: &[u8]) -> Result<Self, CheckpointError> {
+        let size = Checkpoint::claimed_size(note).ok_or(CheckpointError::Malformed)?;
+        self.against = Some(Due { size, note: note.to_vec(), opened: None });
+        Ok(self)
     }
 
     /// Gives the store's own note of the last record's leaf hash. It is not trusted; it helps to name the record if it is
@@ -228,6 +183,10 @@ where
         if head.time < before && self.doubt.is_none() {
             return Err(self.fault(head.index, FaultKind::Time));
         }
+        // What a record says that may not be the one that was signed is not gone by: its checkpoint will not be met.
+        if self.doubt.is_none() {
+            self.keys.read(&head, record).map_err(|error| self.fault(head.index, error.into()))?;
+        }
         self.last = Some((head, Hash::leaf(record)));
         Ok(())
     }
@@ -240,20 +199,32 @@ where
         let end = self.next_index();
         let tip = self.proven_tip();
         self.settle(tip)?;
-        if let Some(size) = self.due.as_ref().map(Checkpoint::size) {
-            return Err(self.first(self.fault(end, FaultKind::Missing { size })));
+        if let Some(due) = self.due.take() {
+            let kind =
+                self.keys.open(&due).map_or_else(FaultKind::from, |_| FaultKind::Missing { size: due.size });
+            let index = if matches!(kind, FaultKind::Missing { .. }) { end } else { self.proven };
+            return Err(self.first(self.fault(index, kind)));
         }
-        if let Some(size) = self.against.as_ref().map(Checkpoint::size) {
-            return Err(self.first(self.fault(end, FaultKind::Shorter { size })));
+        if let Some(kept) = self.against.take() {
+            let kind = self
+                .keys
+                .open(&kept)
+                .map_or_else(FaultKind::NotKept, |_| FaultKind::Shorter { size: kept.size });
+            return Err(self.first(self.fault(end, kind)));
         }
         if self.checkpoints == 0 || self.doubt.is_some() {
             return Err(self.first(self.fault(0, FaultKind::Unsigned)));
+        }
+        if self.proven < end {
+            let vkey = self.keys.pin().to_string();
+            return Err(self.fault(self.proven, FaultKind::NotPinned { vkey }));
         }
         Ok(Report {
             records: end,
             checkpoints: self.checkpoints,
             root: self.tree.root(),
             last_time: self.last.map(|(head, _)| head.time),
+            keys: self.keys.into_chain(),
         })
     }
 
@@ -316,18 +287,26 @@ where
             }
         }
         let size = self.next_index();
-        while let Some(due) = self.due.take_if(|due| due.size() == size) {
-            self.meet(&due, claimed.is_some())?;
+        while let Some(due) = self.due.take_if(|due| due.size == size) {
+            let opened = self.keys.open(&due);
+            let checkpoint = opened.map_err(|error| self.first(self.fault(self.proven, error.into())))?;
+            self.meet(&checkpoint, claimed.is_some())?;
             self.checkpoints += 1;
-            self.proven = size;
+            self.met = size;
+            if self.keys.prove(&due) {
+                self.proven = size;
+            }
             self.due = self.next_checkpoint()?;
         }
-        if let Some(kept) = self.against.take_if(|kept| kept.size() == size)
+        if let Some(kept) = self.against.take_if(|kept| kept.size == size)
             && self.doubt.is_none()
-            && self.tree.root() != kept.root()
         {
-            // The key signed two histories: nothing it signed proves anything.
-            return Err(Fault { index: 0, proven: 0, kind: FaultKind::Against { size } });
+            let opened = self.keys.open(&kept);
+            let checkpoint = opened.map_err(|error| self.fault(size, FaultKind::NotKept(error)))?;
+            if self.tree.root() != checkpoint.root() {
+                // The key signed two histories: nothing it signed proves anything.
+                return Err(Fault { index: 0, proven: 0, kind: FaultKind::Against { size } });
+            }
         }
         Ok(())
     }
@@ -358,20 +337,19 @@ where
         if self.doubt.is_some() {
             return Some(tip);
         }
+        let due = self.keys.open(due).ok()?;
         let mut tree = self.tree.clone();
         tree.push(tip, |_, _| ());
         (tree.size() == due.size() && tree.root() == due.root()).then_some(tip)
     }
 
-    fn next_checkpoint(&mut self) -> Result<Option<Checkpoint>, Fault> {
+    fn next_checkpoint(&mut self) -> Result<Option<Due>, Fault> {
         let Some(note) = self.notes.next() else { return Ok(None) };
-        let checkpoint = Checkpoint::open(note.as_ref(), &self.key)
-            .map_err(|error| self.fault(self.proven, error.into()))?;
-        let size = checkpoint.size();
-        if size < self.proven {
-            return Err(self.fault(self.proven, FaultKind::CheckpointOrder { size }));
+        let due = self.keys.due(note.as_ref()).map_err(|error| self.fault(self.proven, error.into()))?;
+        if due.size < self.met {
+            return Err(self.fault(self.met, FaultKind::CheckpointOrder { size: due.size }));
         }
-        Ok(Some(checkpoint))
+        Ok(Some(due))
     }
 
     const fn fault(&self, index: u64, kind: FaultKind) -> Fault {

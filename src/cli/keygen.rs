@@ -34,9 +34,12 @@ pub fn run(args: &Args) -> Result<Outcome> {
 
 const AFTER_HELP: &str = "\
 The verifier key (vkey, C2SP signed-note) goes to stdout. It is public: give it to whoever shall verify the log, by a \
-way that the log's operator cannot change. A file that is there is never overwritten.
+way that the log's operator cannot change. A file that is there is never overwritten. To change the key of a log that \
+there is, make the next one here under the same origin, name it by log.key_file and the old one by \
+log.retiring_key_file, and restart the gate: docs/operations.md has a page on it.
 
-Example:
+Examples:
   portcullis keygen --origin portcullis.example.com/gate-1 --out keys/log.pem > keys/log.vkey
+  portcullis keygen --origin portcullis.example.com/gate-1 --out keys/log-2.pem > keys/log-2.vkey
 
 Exit codes: 0 made, 2 the origin cannot name a log, or the file cannot be made.";

@@ -8,7 +8,8 @@
 //! | [`demo`] | the whole gate, shown at work |
 //! | [`keygen`], [`token`] | a log's signing key; development tokens |
 //! | [`policy`] | what authors of policies do |
-//! | [`audit`] | create, mark, verify, list, show and export a log |
+//! | [`audit`] | create, mark, verify, list, show, export and prove a log |
+//! | [`witness`] | a witness of logs, and its key |
 //! | `dev` | the development issuer: its key, key set and tokens |
 //! | `files` | files made once, and the config template |
 //! | `out` | colour, columns, words for sizes and times |
@@ -31,6 +32,7 @@ mod out;
 pub mod policy;
 pub mod serve;
 pub mod token;
+pub mod witness;
 
 use std::process::ExitCode;
 
@@ -66,6 +68,9 @@ pub enum Command {
     /// Create, verify and read the audit log
     #[command(subcommand, after_help = audit::AFTER_HELP)]
     Audit(AuditCommand),
+    /// Cosign the checkpoints of logs that run elsewhere, so that none of them can be rewritten unseen
+    #[command(subcommand, after_help = witness::AFTER_HELP)]
+    Witness(WitnessCommand),
     /// Test, ask and lay out policies, without a gate
     #[command(subcommand, after_help = policy::AFTER_HELP)]
     Policy(PolicyCommand),
@@ -86,6 +91,21 @@ pub enum AuditCommand {
     Show(audit::show::Args),
     /// Write all records to a file, exactly as stored, for somebody else to verify
     Export(audit::export::Args),
+    /// Prove that a record is in the log, for whoever has its key
+    Prove(audit::prove::Args),
+    /// Check such a proof, without the log
+    CheckProof(audit::check_proof::Args),
+    /// Prove that the log has only grown between two sizes, or check it between two checkpoints
+    Consistency(audit::consistency::Args),
+}
+
+/// What a witness is run by.
+#[derive(Debug, Subcommand)]
+pub enum WitnessCommand {
+    /// Run a witness until SIGTERM or Ctrl-C
+    Serve(witness::serve::Args),
+    /// Make a witness's key, and print its verifier key
+    Keygen(witness::keygen::Args),
 }
 
 /// What can be done with a policy. Nothing here changes what a gate decides by.

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use super::settings::{
     Admin, ClientCerts, Cors, CorsOrigins, Disk, Durability, Format, Health, Identity, Issuer, KeySource,
-    Limits, Log, Logging, OnMismatch, Policy, Server, Service, Settings, Timeouts, Tls, Verify,
+    Limits, Log, Logging, OnMismatch, Policy, Server, Service, Settings, Timeouts, Tls, Verify, Witness,
+    Witnessing,
 };
 use crate::access::certificate::{Certificates, Need, SubjectFrom};
 use crate::access::path::Tolerance;
@@ -37,7 +38,7 @@ pub(super) fn canonical(settings: &Settings) -> String {
         files: _,
         dir,
     } = settings;
-    let mut out = Lines { text: String::from("portcullis config v4\n"), dir };
+    let mut out = Lines { text: String::from("portcullis config v5\n"), dir };
     server_lines(server, &mut out);
     admin_lines(admin, health, &mut out);
     log_lines(log, &mut out);
@@ -95,6 +96,8 @@ fn log_lines(log: &Log, out: &mut Lines<'_>) {
         state_dir,
         origin,
         key_file,
+        retiring_key_file,
+        key_overlap,
         durability,
         timeout,
         queue,
@@ -102,12 +105,15 @@ fn log_lines(log: &Log, out: &mut Lines<'_>) {
         block_cache,
         mark_file,
         disk: Disk { low, reserve },
+        witnessing,
     } = log;
     out.table("log");
     out.path("dir", dir);
     out.path("state_dir", state_dir);
     out.text("origin", origin);
     out.path("key_file", key_file);
+    out.maybe_path("retiring_key_file", retiring_key_file.as_deref());
+    out.duration("key_overlap", *key_overlap);
     out.line(
         "durability",
         match durability {
@@ -122,6 +128,27 @@ fn log_lines(log: &Log, out: &mut Lines<'_>) {
     out.maybe_path("mark_file", mark_file.as_deref());
     out.line("disk.low", low);
     out.line("disk.reserve", reserve);
+    witness_lines(witnessing, out);
+}
+
+/// Nothing where there are none.
+fn witness_lines(witnessing: &Witnessing, out: &mut Lines<'_>) {
+    let Witnessing { mode, quorum, max_age, witnesses } = witnessing;
+    if witnesses.is_empty() {
+        return;
+    }
+    out.line("witnesses.mode", mode.as_str());
+    out.line("witnesses.quorum", quorum);
+    out.duration("witnesses.max_age", *max_age);
+    let mut witnesses: Vec<&Witness> = witnesses.iter().collect();
+    witnesses.sort_by(|a, b| a.name.cmp(&b.name));
+    for Witness { name, url, key, ca_file } in witnesses {
+        out.table("witness");
+        out.text("name", name);
+        out.text("url", &url.to_string());
+        out.text("vkey", &key.to_string());
+        out.maybe_path("ca_file", ca_file.as_deref());
+    }
 }
 
 fn policy_lines(policy: &Policy, identity: &Identity, out: &mut Lines<'_>) {
@@ -261,7 +288,8 @@ fn certificate_lines(Certificates { need, subject_from }: &Certificates, out: &m
 }
 
 fn recording_lines(recording: &Recording, out: &mut Lines<'_>) {
-    let Recording { detail, outcomes, collapse, health_checks, redact } = recording;
+    // No config says anything of reads of the log.
+    let Recording { detail, outcomes, collapse, log_reads: _, health_checks, redact } = recording;
     out.line(
         "records.detail",
         match detail {

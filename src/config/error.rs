@@ -191,6 +191,17 @@ pub enum Fault {
     )]
     LowBelowReserve { low: u64, reserve: u64 },
 
+    #[error("has no use without a witness; write `[[witness]]` with name, url and vkey, or remove it")]
+    NoWitnesses,
+    #[error("is not an http or https URL without query; write for example \"https://witness.example.com\"")]
+    WitnessUrl,
+    #[error("{0}")]
+    WitnessKey(#[source] crate::audit::checkpoint::CosignerKeyError),
+    #[error("is the key of {other} too; a witness counts once, so write it once")]
+    WitnessTwice { other: String },
+    #[error("has no use here, the witness is not asked over https; remove it, or write an https `url`")]
+    WitnessAuthorities,
+
     // Names
     #[error(
         "{found:?} is not a name; write at most 64 lower-case letters, digits, '-', '_' and '.', \

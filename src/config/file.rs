@@ -12,7 +12,7 @@ table! {
     /// The whole file.
     File {
         server: Server, admin: Admin, health: Health, log: Log, policy: Policy, identity: Identity,
-        issuer: Vec<Said<Issuer>>, service: Vec<Said<Service>>, limits: Limits, verify: Verify, logging: Logging,
+        issuer: Vec<Said<Issuer>>, witness: Vec<Said<Witness>>, service: Vec<Said<Service>>, limits: Limits, verify: Verify, logging: Logging,
     }
 }
 
@@ -49,8 +49,8 @@ table! {
 table! {
     /// `[log]`
     Log {
-        dir: String, state_dir: String, origin: String, key_file: String, durability: String, timeout: String,
-        queue: i128, memory: Memory, mark_file: String, disk: Disk,
+        dir: String, state_dir: String, origin: String, key_file: String, retiring_key_file: String, key_overlap: String, durability: String, timeout: String,
+        queue: i128, memory: Memory, mark_file: String, disk: Disk, witnesses: Witnesses,
     }
 }
 
@@ -62,6 +62,16 @@ table! {
 table! {
     /// `disk = { … }` of `[log]`
     Disk { low: Amount, reserve: Amount, }
+}
+
+table! {
+    /// `witnesses = { … }` of `[log]`
+    Witnesses { mode: String, quorum: i128, max_age: String, }
+}
+
+table! {
+    /// `[[witness]]`
+    Witness { name: String, url: String, vkey: String, ca_file: String, }
 }
 
 table! {

@@ -13,6 +13,7 @@ use super::{check, epoch};
 use crate::access::certificate::Certificates;
 use crate::access::rate::{Rate, ServiceRates};
 use crate::access::route::Route;
+use crate::audit::checkpoint::CosignerKey;
 use crate::audit::hash::Hash;
 
 /// A configuration that has passed every check. Paths are as written, joined to the directory of the config file.
@@ -79,6 +80,8 @@ pub fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         state_dir,
         origin,
         key_file,
+        retiring_key_file,
+        key_overlap,
         durability,
         timeout,
         queue,
@@ -86,6 +89,7 @@ pub fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         block_cache,
         mark_file,
         disk,
+        witnessing,
     } = &old.log;
     [
         ("server.listen", old.server.listen == new.server.listen),
@@ -96,12 +100,15 @@ pub fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("log.state_dir", *state_dir == new.log.state_dir),
         ("log.origin", *origin == new.log.origin),
         ("log.key_file", *key_file == new.log.key_file),
+        ("log.retiring_key_file", *retiring_key_file == new.log.retiring_key_file),
+        ("log.key_overlap", *key_overlap == new.log.key_overlap),
         ("log.durability", *durability == new.log.durability),
         ("log.timeout", *timeout == new.log.timeout),
         ("log.queue", *queue == new.log.queue),
         ("log.memory", (*write_buffer, *block_cache) == (new.log.write_buffer, new.log.block_cache)),
         ("log.mark_file", *mark_file == new.log.mark_file),
         ("log.disk", *disk == new.log.disk),
+        ("log.witnesses", *witnessing == new.log.witnessing),
         ("verify", old.verify == new.verify),
         ("logging", old.logging == new.logging),
     ]
@@ -209,6 +216,10 @@ pub struct Log {
     pub origin: String,
     /// The Ed25519 signing key: PKCS#8 PEM.
     pub key_file: PathBuf,
+    /// The signing key before that one, while the log's key changes; likewise.
+    pub retiring_key_file: Option<PathBuf>,
+    /// How long the retiring key signs beside the new one.
+    pub key_overlap: Duration,
     /// What a record must survive before it counts.
     pub durability: Durability,
     /// How long a decision may wait to be durable.
@@ -223,6 +234,59 @@ pub struct Log {
     pub mark_file: Option<PathBuf>,
     /// Room on the disk that `dir` is on.
     pub disk: Disk,
+    /// Who cosigns its checkpoints, and what waits for that.
+    pub witnessing: Witnessing,
+}
+
+/// Who cosigns the log's checkpoints, and what waits for that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Witnessing {
+    /// What waits for cosignatures.
+    pub mode: WitnessMode,
+    /// How many witnesses must have cosigned a checkpoint; 1 to as many as there are, 0 if there are none.
+    pub quorum: usize,
+    /// How old a record may become before enough have cosigned it.
+    pub max_age: Duration,
+    /// The witnesses; none has the name or the key of another.
+    pub witnesses: Vec<Witness>,
+}
+
+/// What waits until witnesses have cosigned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WitnessMode {
+    /// Nothing.
+    Async,
+    /// New calls are refused while a record older than `max_age` is not cosigned.
+    Bounded,
+    /// Each call, for its own record.
+    Required,
+}
+
+impl WitnessMode {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Async, Self::Bounded, Self::Required];
+
+    /// Its word in the config.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Async => "async",
+            Self::Bounded => "bounded",
+            Self::Required => "required",
+        }
+    }
+}
+
+/// A witness.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Witness {
+    /// What it is called in figures and messages.
+    pub name: String,
+    /// Its submission prefix, `http` or `https`, without a slash at the end (C2SP tlog-witness).
+    pub url: Uri,
+    /// What its cosignatures are checked by.
+    pub key: CosignerKey,
+    /// The authorities of its certificate, PEM; `None` trusts the system's.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Room on the log's disk.

@@ -66,6 +66,7 @@ pub(super) fn unrecorded(cause: Unrecorded) {
         Unrecorded::QueueFull => "queue_full",
         Unrecorded::TimedOut => "timed_out",
         Unrecorded::DiskFull => "disk_full",
+        Unrecorded::Unwitnessed => "unwitnessed",
         Unrecorded::Failed => "failed",
         Unrecorded::Stopped => "stopped",
         Unrecorded::Closed => "closed",

@@ -55,7 +55,7 @@ pub fn unrecorded(cause: Unrecorded) -> Response<Body> {
     let retry = match cause {
         Unrecorded::QueueFull | Unrecorded::TimedOut | Unrecorded::Closed => "1",
         // It comes back by itself, but not at once.
-        Unrecorded::DiskFull => "10",
+        Unrecorded::DiskFull | Unrecorded::Unwitnessed => "10",
         Unrecorded::Failed | Unrecorded::Stopped => "30",
     };
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(retry));
@@ -180,8 +180,8 @@ mod tests {
 
     #[test]
     fn who_is_turned_away_for_want_of_a_record_is_told_when_to_come_again() {
-        use Unrecorded::{Closed, DiskFull, Failed, QueueFull, Stopped, TimedOut};
-        for cause in [QueueFull, TimedOut, DiskFull, Failed, Stopped, Closed] {
+        use Unrecorded::{Closed, DiskFull, Failed, QueueFull, Stopped, TimedOut, Unwitnessed};
+        for cause in [QueueFull, TimedOut, DiskFull, Failed, Stopped, Unwitnessed, Closed] {
             let answer = unrecorded(cause);
             let after = answer.headers().get(header::RETRY_AFTER).and_then(|after| after.to_str().ok());
             assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);

@@ -51,7 +51,7 @@ pub fn router(health: Health) -> Router {
         .with_state(health)
 }
 
-/// Ready: the log takes records, its disk has room for more than the next few, and the gate is not going down. A refused
+/// Ready: the log takes records and its witnesses have not kept it waiting too long, its disk has room for more than the next few, and the gate is not going down. A refused
 /// policy or config does not make the gate unready, since the old one serves on, nor does a mark that cannot be written,
 /// nor a mismatch that is only to alarm; they stand in the detail.
 async fn ready(State(health): State<Health>) -> Response {
@@ -62,7 +62,8 @@ async fn ready(State(health): State<Health>) -> Response {
     let (log_failed, draining) = (health.journal.has_failed(), health.drain.has_begun());
     let room = health.space.room();
     let log_stopped = health.journal.is_stopped();
-    let ready = !log_failed && !log_stopped && !draining && room == Room::Ample;
+    let unwitnessed = health.journal.release().denies();
+    let ready = !log_failed && !log_stopped && !unwitnessed && !draining && room == Room::Ample;
     let (mark, verification) =
         (health.mark.as_ref().map(|mark| mark.standing()), health.verification.standing());
     let body = json!({
@@ -73,6 +74,7 @@ async fn ready(State(health): State<Health>) -> Response {
         "log": {
             "failed": log_failed,
             "stopped": log_stopped,
+            "unwitnessed": unwitnessed,
             "size": health.journal.size(),
             "waiting": health.journal.waiting(),
         },

@@ -159,7 +159,7 @@ fn policy_and_status_tell_what_is_in_force() {
     let decision = records.iter().find(|record| record["kind"] == "decision").unwrap();
     let policy = reader.get("/v1/policy").json();
     assert_eq!(policy["epoch"], decision["policy"]);
-    assert_eq!((policy["rules"].as_u64(), policy["links"].as_u64()), (Some(7), Some(1)));
+    assert_eq!((policy["rules"].as_u64(), policy["links"].as_u64()), (Some(8), Some(1)));
     assert!(policy["loaded"].is_string() && policy["refused"].is_null(), "{policy}");
     let status = reader.get("/v1/status").json();
     assert_eq!(status["config"]["epoch"], decision["config"]);

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Act, Setup, Signer, Upstream};
 
-const VIEWS: [&str; 5] = ["/v1/records", "/v1/records/0", "/checkpoint", "/v1/policy", "/v1/status"];
+const VIEWS: [&str; 6] =
+    ["/v1/records", "/v1/records/0", "/v1/records/0/proof", "/checkpoint", "/v1/policy", "/v1/status"];
 
 #[test]
 fn each_read_of_the_log_is_a_record() {

@@ -118,10 +118,10 @@ impl Place {
 
     /// Takes the log up again as a restart would, and serves on.
     async fn take_back(&mut self) -> Result<(), StartError> {
-        let key = log::signing_key(&self.log)?;
+        let keys = log::log_keys(&self.log)?;
         let began = Instant::now();
         let store = loop {
-            match log::open(&self.log, &key) {
+            match log::open(&self.log, &keys) {
                 // Who held it may be about to end; its files are closed one by one.
                 Err(LogError::Open(OpenError::Locked { .. })) if began.elapsed() < MOMENT => {
                     tokio::time::sleep(LOOK_EVERY).await;
@@ -129,7 +129,7 @@ impl Place {
                 opened => break opened?,
             }
         };
-        let mut watch = Watch::take_up(&self.log, &key, &*store)?;
+        let mut watch = Watch::take_up(&self.log, &keys, &*store)?;
         // Whoever looks at them looks at these.
         watch.mark = watch.mark.and(self.accepting.health.mark.clone());
         watch.verification = Arc::clone(&self.accepting.health.verification);
@@ -137,7 +137,7 @@ impl Place {
         let store: Arc<dyn Store> = Arc::clone(&self.store) as _;
         let live = Arc::clone(&self.accepting.live);
         let epochs = live.load().epochs;
-        self.writer = Some(self.journal.reopen(Arc::clone(&store), key, self.clock.clone(), epochs)?);
+        self.writer = Some(self.journal.reopen(Arc::clone(&store), keys, self.clock.clone(), epochs)?);
         self.journal.event(epochs, &Event::Started { version: env!("CARGO_PKG_VERSION") }).await?;
         let served = Served { store: &store, journal: &self.journal, live: &live, clock: &self.clock };
         self.watching = Some(watch.begin(&served, self.verify)?);

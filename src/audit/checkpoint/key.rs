@@ -12,8 +12,7 @@ use ed25519_dalek::pkcs8::{self, DecodePrivateKey as _, EncodePrivateKey as _, K
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-/// Signature type 0x01 of signed-note: Ed25519.
-const ED25519: u8 = 0x01;
+use super::note::NoteVerifier;
 
 const ORIGIN_MAX_BYTES: usize = 200;
 
@@ -102,7 +101,7 @@ impl SigningKey {
     pub fn from_seed(origin: Origin, seed: &[u8; 32]) -> Self {
         let secret = ed25519_dalek::SigningKey::from_bytes(seed);
         let public = secret.verifying_key();
-        let id = key_id(origin.as_str(), &public);
+        let id = key_id(origin.as_str(), KeyType::Ed25519, public.as_bytes());
         let pair = Ed25519KeyPair::from_seed_and_public_key(seed, public.as_bytes()).ok();
         Self { origin, secret, pair, id }
     }
@@ -136,14 +135,25 @@ impl SigningKey {
     }
 
     /// Signs `text`, which must end in a newline, as a note with one signature.
+    #[cfg(test)]
     pub(super) fn sign_note(&self, text: &str) -> String {
+        format!("{text}\n{}", self.sign_line(text))
+    }
+
+    /// The line by which this key signs the note of this `text`, which must end in a newline.
+    pub(super) fn sign_line(&self, text: &str) -> String {
         let mut line = Vec::with_capacity(68);
         line.extend_from_slice(&self.id.to_be_bytes());
-        match self.pair.as_ref().and_then(|pair| pair.try_sign(text.as_bytes()).ok()) {
-            Some(signature) => line.extend_from_slice(signature.as_ref()),
-            None => line.extend_from_slice(&self.secret.sign(text.as_bytes()).to_bytes()),
-        }
-        format!("{text}\n\u{2014} {} {}\n", self.origin, STANDARD.encode(line))
+        line.extend_from_slice(&self.sign_bytes(text.as_bytes()));
+        format!("\u{2014} {} {}\n", self.origin, STANDARD.encode(line))
+    }
+
+    /// The Ed25519 signature over `message`. What is signed must say what it is for.
+    pub(super) fn sign_bytes(&self, message: &[u8]) -> [u8; 64] {
+        self.pair
+            .as_ref()
+            .and_then(|pair| pair.try_sign(message).ok()?.as_ref().try_into().ok())
+            .unwrap_or_else(|| self.secret.sign(message).to_bytes())
     }
 }
 
@@ -153,13 +163,58 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// A public key and the name it signs under. Its text form, by [`fmt::Display`], is the vkey:
-/// `<name>+<key id in hex>+<base64(0x01 ‖ public key)>`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VerifierKey {
+/// What a signature line of a note is made of, by the type of its key
+/// (<https://c2sp.org/signed-note#signature-types>).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyType {
+    /// 0x01: Ed25519 over the note's text. A log's own key.
+    Ed25519,
+    /// 0x04: cosignature/v1, Ed25519 with a time. A witness's key.
+    Cosignature,
+    /// 0x06: ML-DSA-44. Read and kept; nothing here checks its signatures yet.
+    MlDsa44,
+    /// Any other; read and kept.
+    Other(u8),
+}
+
+impl KeyType {
+    /// The byte before the public key.
+    pub const fn byte(self) -> u8 {
+        match self {
+            Self::Ed25519 => 0x01,
+            Self::Cosignature => 0x04,
+            Self::MlDsa44 => 0x06,
+            Self::Other(byte) => byte,
+        }
+    }
+
+    const fn of(byte: u8) -> Self {
+        match byte {
+            0x01 => Self::Ed25519,
+            0x04 => Self::Cosignature,
+            0x06 => Self::MlDsa44,
+            other => Self::Other(other),
+        }
+    }
+
+    /// How long a public key of this type is, bytes, where that is known.
+    const fn key_bytes(self) -> Option<usize> {
+        match self {
+            Self::Ed25519 | Self::Cosignature => Some(32),
+            Self::MlDsa44 => Some(1_312),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+/// A verifier key of any type: read, and its ID checked. Its text form, by [`fmt::Display`], is the vkey:
+/// `<name>+<key id in hex>+<base64(type ‖ public key)>`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Vkey {
     name: String,
     id: u32,
-    key: ed25519_dalek::VerifyingKey,
+    kind: KeyType,
+    key: Vec<u8>,
 }
 
 /// Why a text is not a verifier key.
@@ -168,19 +223,20 @@ pub enum VkeyError {
     /// Not three parts joined by `+`, or a part is not what it should be.
     #[error("not a verifier key: expected <name>+<8 hex digits>+<base64>, as `portcullis keygen` prints it")]
     Malformed,
-    /// A kind of key other than Ed25519.
-    #[error("a verifier key of type {0:#04x}; only Ed25519 (0x01) is supported")]
+    /// A kind of key other than the one that is wanted here.
+    #[error("a verifier key of type {0:#04x}; a log's is Ed25519 (0x01)")]
     Type(u8),
     /// The key ID is not that of this name and key: one of the three was changed.
     #[error("the key ID does not belong to this name and key; the verifier key was altered or mistyped")]
     Id,
 }
 
-impl VerifierKey {
-    /// Reads a vkey.
+impl Vkey {
+    /// Reads a vkey, whatever its type.
     ///
     /// # Errors
-    /// See [`VkeyError`].
+    /// See [`VkeyError`]; never [`VkeyError::Type`]. The ID of a key of an unknown type is not checked: how it comes
+    /// about is that type's to say.
     pub fn parse(vkey: &str) -> Result<Self, VkeyError> {
         let (name, rest) = vkey.split_once('+').ok_or(VkeyError::Malformed)?;
         let (id, key) = rest.split_once('+').ok_or(VkeyError::Malformed)?;
@@ -189,17 +245,73 @@ impl VerifierKey {
             return Err(VkeyError::Malformed);
         }
         let id = u32::from_str_radix(id, 16).map_err(|_| VkeyError::Malformed)?;
-        let key = STANDARD.decode(key).map_err(|_| VkeyError::Malformed)?;
-        let bytes = match key.split_first() {
-            Some((&ED25519, bytes)) => bytes.try_into().map_err(|_| VkeyError::Malformed)?,
-            Some((other, _)) => return Err(VkeyError::Type(*other)),
-            None => return Err(VkeyError::Malformed),
-        };
-        let key = ed25519_dalek::VerifyingKey::from_bytes(bytes).map_err(|_| VkeyError::Malformed)?;
-        if id != key_id(name, &key) {
+        let bytes = STANDARD.decode(key).map_err(|_| VkeyError::Malformed)?;
+        let (kind, key) = bytes.split_first().ok_or(VkeyError::Malformed)?;
+        let kind = KeyType::of(*kind);
+        if kind.key_bytes().is_some_and(|length| length != key.len()) {
+            return Err(VkeyError::Malformed);
+        }
+        if !matches!(kind, KeyType::Other(_)) && id != key_id(name, kind, key) {
             return Err(VkeyError::Id);
         }
-        Ok(Self { name: name.to_owned(), id, key })
+        Ok(Self { name: name.to_owned(), id, kind, key: key.to_vec() })
+    }
+
+    /// The vkey of a public key.
+    pub fn of(name: &str, kind: KeyType, key: &[u8]) -> Self {
+        Self { name: name.to_owned(), id: key_id(name, kind, key), kind, key: key.to_vec() }
+    }
+
+    /// The name the key signs under.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The key ID that stands in its signature lines.
+    pub const fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The type.
+    pub const fn kind(&self) -> KeyType {
+        self.kind
+    }
+
+    /// The public key, without the byte for its type.
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+}
+
+impl fmt::Display for Vkey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = [&[self.kind.byte()], self.key.as_slice()].concat();
+        write!(f, "{}+{:08x}+{}", self.name, self.id, STANDARD.encode(key))
+    }
+}
+
+/// A log's public key and the name it signs under: a [`Vkey`] of type Ed25519. Its text form, by [`fmt::Display`], is
+/// the vkey.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifierKey {
+    name: String,
+    id: u32,
+    key: ed25519_dalek::VerifyingKey,
+}
+
+impl VerifierKey {
+    /// Reads a vkey.
+    ///
+    /// # Errors
+    /// See [`VkeyError`].
+    pub fn parse(vkey: &str) -> Result<Self, VkeyError> {
+        let Vkey { name, id, kind, key } = Vkey::parse(vkey)?;
+        if kind != KeyType::Ed25519 {
+            return Err(VkeyError::Type(kind.byte()));
+        }
+        let bytes = key.as_slice().try_into().map_err(|_| VkeyError::Malformed)?;
+        let key = ed25519_dalek::VerifyingKey::from_bytes(bytes).map_err(|_| VkeyError::Malformed)?;
+        Ok(Self { name, id, key })
     }
 
     /// The name the key signs under; for a log's key, its origin.
@@ -212,6 +324,11 @@ impl VerifierKey {
         self.id
     }
 
+    /// The public key alone.
+    pub(super) fn public(&self) -> [u8; 32] {
+        self.key.to_bytes()
+    }
+
     /// Whether `signature` is this key's over `text`. Stricter than RFC 8032 asks: keys and points of small order are
     /// refused, so no signature can hold for two texts.
     pub(super) fn holds(&self, text: &[u8], signature: &[u8]) -> bool {
@@ -220,12 +337,28 @@ impl VerifierKey {
     }
 }
 
+impl NoteVerifier for VerifierKey {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn id(&self) -> u32 {
+        self.id
+    }
+
+    fn holds(&self, text: &str, signature: &[u8]) -> bool {
+        self.holds(text.as_bytes(), signature)
+    }
+
+    fn vkey(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut key = Vec::with_capacity(33);
-        key.push(ED25519);
-        key.extend_from_slice(self.key.as_bytes());
-        write!(f, "{}+{:08x}+{}", self.name, self.id, STANDARD.encode(key))
+        let key = self.key.as_bytes().to_vec();
+        Vkey { name: self.name.clone(), id: self.id, kind: KeyType::Ed25519, key }.fmt(f)
     }
 }
 
@@ -234,12 +367,9 @@ pub(super) fn is_key_name(name: &str) -> bool {
     !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c == '+')
 }
 
-fn key_id(name: &str, key: &ed25519_dalek::VerifyingKey) -> u32 {
-    let digest = Sha256::new()
-        .chain_update(name)
-        .chain_update([b'\n', ED25519])
-        .chain_update(key.as_bytes())
-        .finalize();
+fn key_id(name: &str, kind: KeyType, key: &[u8]) -> u32 {
+    let digest =
+        Sha256::new().chain_update(name).chain_update([b'\n', kind.byte()]).chain_update(key).finalize();
     digest.iter().take(4).fold(0, |id, byte| id << 8 | u32::from(*byte))
 }
 
@@ -295,11 +425,13 @@ mod tests {
         let other = SigningKey::from_seed(origin(), &[8; 32]).verifier().to_string();
         let other_key = other.splitn(3, '+').nth(2).unwrap();
         let typed_02 = STANDARD.encode([2; 33]);
+        let witness = Vkey::of(name, KeyType::Cosignature, &[9; 32]);
         let table = [
             (format!("other+{id}+{key}"), VkeyError::Id),
             (format!("{name}+00000000+{key}"), VkeyError::Id),
             (format!("{name}+{id}+{other_key}"), VkeyError::Id),
             (format!("{name}+{id}+{typed_02}"), VkeyError::Type(2)),
+            (witness.to_string(), VkeyError::Type(4)),
             (format!("{name}+{}+{key}", &id[1..]), VkeyError::Malformed),
             (format!("{name}++{}+{key}", &id[1..]), VkeyError::Malformed),
             (format!("{name}+ABCDEF01+{key}"), VkeyError::Malformed),
@@ -315,13 +447,34 @@ mod tests {
     }
 
     #[test]
+    fn a_vkey_of_any_type_is_read_and_kept() {
+        let mut keys = vec![
+            Vkey::of("w.example.com/1", KeyType::Cosignature, &[3; 32]),
+            Vkey::of("w.example.com/1", KeyType::MlDsa44, &[3; 1_312]),
+            Vkey::of("w.example.com/1", KeyType::Other(0x7f), &[3; 5]),
+        ];
+        let log = SigningKey::from_seed(origin(), &[7; 32]).verifier().to_string();
+        keys.push(Vkey::parse(&log).unwrap());
+        for key in keys {
+            assert_eq!(Vkey::parse(&key.to_string()), Ok(key.clone()), "{key}");
+            let mut altered = key.clone();
+            altered.key[0] ^= 1;
+            let refused = matches!(key.kind(), KeyType::Other(_))
+                || Vkey::parse(&altered.to_string()) == Err(VkeyError::Id);
+            assert!(refused, "{key}");
+        }
+        let short = Vkey::of("w", KeyType::MlDsa44, &[3; 1_311]).to_string();
+        assert_eq!(Vkey::parse(&short), Err(VkeyError::Malformed));
+    }
+
+    #[test]
     fn a_key_of_small_order_vouches_for_nothing() {
         // The neutral element as public key: plain RFC 8032 verification holds for any text with R = the same point
         // and S = 0.
         let mut point = [0; 32];
         point[0] = 1;
         let key = ed25519_dalek::VerifyingKey::from_bytes(&point).unwrap();
-        let weak = VerifierKey { name: "weak".into(), id: key_id("weak", &key), key };
+        let weak = VerifierKey { name: "weak".into(), id: key_id("weak", KeyType::Ed25519, &point), key };
         let mut signature = [0; 64];
         signature[0] = 1;
         assert!(!weak.holds(b"any text\n", &signature));

@@ -3,8 +3,12 @@
 //!
 //! | file | what is there |
 //! |---|---|
-//! | `key` | [`Origin`], [`SigningKey`], [`VerifierKey`] |
+//! | `key` | [`Origin`], [`SigningKey`], [`VerifierKey`]; [`Vkey`], a verifier key of any type |
 //! | `note` | the signed note: text, blank line, signature lines |
+//! | `cosignature` | [`CosigningKey`], [`CosignerKey`]: what a witness signs, and how it is checked |
+//! | `policy` | [`WitnessPolicy`]: whose cosignatures are enough |
+//! | `submission` | [`Submission`]: what a witness is sent |
+//! | `rotation` | [`Rotation`], [`KeyChain`]: from one key of a log to the next |
 //!
 //! ```text
 //! portcullis.example.com/gate-1
@@ -14,16 +18,24 @@
 //! — portcullis.example.com/gate-1 <key id and signature, base64>
 //! ```
 //!
-//! Invariant: a [`Checkpoint`] exists only if the signature of a key the caller trusts was checked over it.
+//! Invariant: outside this module a [`Checkpoint`] exists only if the signature of a key the caller trusts was checked over it.
 
+mod cosignature;
 mod key;
 mod note;
+mod policy;
+mod rotation;
+mod submission;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-pub use key::{KeyError, Origin, OriginError, SigningKey, VerifierKey, VkeyError};
-pub use note::{Note, NoteError};
+pub use cosignature::{BadCosignature, CosignerKey, CosignerKeyError, CosigningKey};
+pub use key::{KeyError, KeyType, Origin, OriginError, SigningKey, VerifierKey, Vkey, VkeyError};
+pub use note::{Note, NoteError, NoteVerifier, Signature};
+pub use policy::{Judgement, PolicyError, PolicyFault, WitnessPolicy};
+pub use rotation::{KeyChain, Rotation, RotationError};
+pub use submission::Submission;
 
 use super::hash::Hash;
 
@@ -65,14 +77,27 @@ impl Checkpoint {
     pub fn open(note: &[u8], key: &VerifierKey) -> Result<Self, CheckpointError> {
         let note = Note::parse(note)?;
         note.verify(key)?;
-        let checkpoint = Self::parse(note.text()).ok_or(CheckpointError::Malformed)?;
-        if checkpoint.origin != key.name() {
-            return Err(CheckpointError::Origin {
-                expected: key.name().to_owned(),
-                found: checkpoint.origin,
-            });
+        Self::parse(note.text()).ok_or(CheckpointError::Malformed)?.of(key.name())
+    }
+
+    /// The size that a note states, whoever signed it; `None` if its text is not a checkpoint.
+    pub fn claimed_size(note: &[u8]) -> Option<u64> {
+        Some(Self::parse(Note::parse(note).ok()?.text())?.size)
+    }
+
+    /// Itself, if it is of the log named so.
+    fn of(self, origin: &str) -> Result<Self, CheckpointError> {
+        if self.origin != origin {
+            return Err(CheckpointError::Origin { expected: origin.to_owned(), found: self.origin });
         }
-        Ok(checkpoint)
+        Ok(self)
+    }
+
+    /// What a note states of size and root, whoever signed it: for those who made it themselves. `None` if it is no
+    /// checkpoint.
+    pub fn stated(note: &[u8]) -> Option<(u64, Hash)> {
+        let stated = Self::parse(Note::parse(note).ok()?.text())?;
+        Some((stated.size, stated.root))
     }
 
     /// The log's name.
@@ -105,7 +130,7 @@ impl Checkpoint {
 }
 
 /// A `u64` in decimal as tlog-checkpoint wants it: no sign, no leading zero.
-fn decimal(text: &str) -> Option<u64> {
+pub(super) fn decimal(text: &str) -> Option<u64> {
     let canonical = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     if canonical { text.parse().ok() } else { None }
 }
@@ -113,7 +138,17 @@ fn decimal(text: &str) -> Option<u64> {
 impl SigningKey {
     /// Signs the statement that the first `size` records have this `root`. The whole note, ready to be stored.
     pub fn sign(&self, size: u64, root: &Hash) -> String {
-        self.sign_note(&checkpoint_text(self.origin(), size, root))
+        self.sign_beside(None, size, root)
+    }
+
+    /// As [`SigningKey::sign`], with a second signature by `also`, a key of the same log.
+    pub fn sign_beside(&self, also: Option<&Self>, size: u64, root: &Hash) -> String {
+        let text = checkpoint_text(self.origin(), size, root);
+        let mut note = format!("{text}\n{}", self.sign_line(&text));
+        if let Some(also) = also {
+            note.push_str(&also.sign_line(&text));
+        }
+        note
     }
 }
 

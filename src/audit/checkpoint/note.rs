@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::key::{VerifierKey, is_key_name};
+use super::key::is_key_name;
 
 /// More than this is refused unread.
 const NOTE_MAX_BYTES: usize = 1_000_000;
@@ -18,11 +18,30 @@ pub struct Note<'a> {
     signatures: Vec<Signature<'a>>,
 }
 
+/// One line of signature: whose it says it is, and what it is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Signature<'a> {
-    name: &'a str,
-    id: u32,
-    bytes: Vec<u8>,
+pub struct Signature<'a> {
+    /// The key's name.
+    pub name: &'a str,
+    /// The key's ID.
+    pub id: u32,
+    /// What the key's type makes of it; for Ed25519, 64 bytes of signature. Never empty.
+    pub bytes: Vec<u8>,
+}
+
+/// A key that a verifier knows, of whatever type.
+pub trait NoteVerifier {
+    /// The name in its signature lines.
+    fn name(&self) -> &str;
+
+    /// The ID in its signature lines.
+    fn id(&self) -> u32;
+
+    /// Whether `signature`, as [`Signature::bytes`], is this key's over a note's `text`.
+    fn holds(&self, text: &str, signature: &[u8]) -> bool;
+
+    /// The key as people know it.
+    fn vkey(&self) -> String;
 }
 
 /// Why a note is not believed.
@@ -59,19 +78,54 @@ impl<'a> Note<'a> {
         self.text
     }
 
-    /// Checks that `key` signed the text. Other keys' signatures are ignored; if `key` has several, all must hold.
+    /// All signatures, in order.
+    pub fn signatures(&self) -> &[Signature<'a>] {
+        &self.signatures
+    }
+
+    /// The signatures that claim to be `key`'s, in order.
+    pub fn signatures_of(&self, key: &dyn NoteVerifier) -> impl Iterator<Item = &Signature<'a>> {
+        self.signatures.iter().filter(|signature| signature.name == key.name() && signature.id == key.id())
+    }
+
+    /// Whether `key` signed the text: `false` if there is no signature of it. If it has several, all must hold. Other
+    /// keys' signatures are ignored.
     ///
     /// # Errors
-    /// [`NoteError::NotSigned`], [`NoteError::BadSignature`].
-    pub fn verify(&self, key: &VerifierKey) -> Result<(), NoteError> {
+    /// [`NoteError::BadSignature`].
+    pub fn is_signed_by(&self, key: &dyn NoteVerifier) -> Result<bool, NoteError> {
         let mut signed = false;
-        for signature in self.signatures.iter().filter(|s| s.name == key.name() && s.id == key.id()) {
-            if !key.holds(self.text.as_bytes(), &signature.bytes) {
-                return Err(NoteError::BadSignature { vkey: key.to_string() });
+        for signature in self.signatures_of(key) {
+            if !key.holds(self.text, &signature.bytes) {
+                return Err(NoteError::BadSignature { vkey: key.vkey() });
             }
             signed = true;
         }
-        if signed { Ok(()) } else { Err(NoteError::NotSigned { vkey: key.to_string() }) }
+        Ok(signed)
+    }
+
+    /// Which of the `known` keys signed the text, in their order. Signatures of others are ignored, whatever their type;
+    /// a signature of a known key that does not hold refuses the note, however many others do
+    /// (<https://c2sp.org/signed-note#signatures>).
+    ///
+    /// # Errors
+    /// [`NoteError::BadSignature`].
+    pub fn signers<'k, K: NoteVerifier>(&self, known: &'k [K]) -> Result<Vec<&'k K>, NoteError> {
+        let mut signers = Vec::new();
+        for key in known {
+            if self.is_signed_by(key)? {
+                signers.push(key);
+            }
+        }
+        Ok(signers)
+    }
+
+    /// Checks that `key` signed the text.
+    ///
+    /// # Errors
+    /// [`NoteError::NotSigned`], [`NoteError::BadSignature`].
+    pub fn verify(&self, key: &dyn NoteVerifier) -> Result<(), NoteError> {
+        if self.is_signed_by(key)? { Ok(()) } else { Err(NoteError::NotSigned { vkey: key.vkey() }) }
     }
 
     fn read(bytes: &'a [u8]) -> Option<Self> {
@@ -144,6 +198,40 @@ mod tests {
                 Err(NoteError::BadSignature { .. })
             ));
         }
+    }
+
+    #[test]
+    fn of_several_known_keys_each_that_signed_must_hold() {
+        let text = "text\n";
+        let (one, two, bad) = (key(1).sign_line(text), key(2).sign_line(text), key(2).sign_line("other\n"));
+        let known = [1, 2, 3].map(|seed| key(seed).verifier());
+        let note = format!("{text}\n{one}{two}");
+        let note = Note::parse(note.as_bytes()).unwrap();
+        assert_eq!(note.signers(&known), Ok(vec![&known[0], &known[1]]));
+        assert_eq!(note.signers(&known[2..]), Ok(vec![]));
+        let note = format!("{text}\n{one}{bad}");
+        let note = Note::parse(note.as_bytes()).unwrap();
+        assert!(matches!(note.signers(&known), Err(NoteError::BadSignature { .. })));
+        assert_eq!(note.signers(&known[..1]), Ok(vec![&known[0]]), "the other is not known here");
+    }
+
+    #[test]
+    fn signatures_of_other_types_are_kept_and_passed_over() {
+        let text = "text\n";
+        let line = |name: &str, length: usize| {
+            format!("\u{2014} {name} {}\n", STANDARD.encode([&[1, 2, 3, 4][..], &vec![5; length]].concat()))
+        };
+        // cosignature/v1: a time and 64 bytes; ML-DSA-44: a time and 2,420 bytes.
+        let note = format!(
+            "{text}\n{}{}{}",
+            line("w.example/1", 72),
+            key(1).sign_line(text),
+            line("w.example/2", 2_428)
+        );
+        let note = Note::parse(note.as_bytes()).unwrap();
+        assert_eq!(note.verify(&key(1).verifier()), Ok(()));
+        let kept: Vec<_> = note.signatures().iter().map(|s| (s.name, s.bytes.len())).collect();
+        assert_eq!(kept, [("w.example/1", 72), ("a.example.com", 64), ("w.example/2", 2_428)]);
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | this one | the handle the request path holds |
 //! | [`permit`] | [`Permit`], [`Denial`], [`OpenAllow`]: what a durable decision is worth |
-//! | [`noise`] | denials that are counted, not recorded one by one |
+//! | [`noise`] | denials, and reads of the log, that are counted, not recorded one by one |
+//! | [`keys`] | the keys that it is signed with, and how one follows another |
 //! | [`queue`] | what waits for the writer, bounded |
 //! | [`writer`] | the one thread that owns chain, tree and store |
 //! | [`mod@reconcile`] | what a log must satisfy before it may grow again |
@@ -16,6 +17,7 @@
 //! 4. After a commit failed nothing is accepted until a restart has reconciled the log.
 //! 5. After [`Journal::stop`] no decision is accepted until a restart.
 
+pub mod keys;
 pub mod noise;
 pub mod permit;
 pub mod queue;
@@ -33,17 +35,19 @@ use std::time::Duration;
 use http::HeaderValue;
 use tokio::sync::oneshot;
 
-use self::noise::{Lean, Noise, Told};
+use self::keys::LogKeys;
+use self::noise::{Count, Lean, Noise, Told};
 use self::permit::Outcome;
 pub use self::permit::{Denial, OpenAllow, Passage, Permit, RecordRef, Recorded};
 pub use self::queue::Held;
 use self::queue::{Effect, Opening, Queue, Refused, Submission};
 use self::reconcile::{LogState, ReconcileError, reconcile};
 use self::writer::Writer;
-use super::checkpoint::SigningKey;
+use super::checkpoint::Checkpoint;
 use super::record::{
     Body, ClientEntry, DecisionEntry, Epochs, Event, HeadEntry, OutcomeResult, RequestEntry, Shown,
 };
+use super::release::Release;
 use super::storage::Store;
 use crate::access::recording::Recording;
 use crate::access::{Attempt, Client, Decision, Identity};
@@ -59,6 +63,7 @@ struct Shared {
     published: Published,
     timeout: Duration,
     noise: Noise,
+    release: Arc<Release>,
 }
 
 /// How much the journal takes on, and how long it may take over it.
@@ -90,6 +95,9 @@ pub enum Unrecorded {
     /// The log was found not to be what it must be, and takes no decisions until a restart.
     #[error("the log was stopped, for it does not hold, and takes no decisions until the gate is restarted")]
     Stopped,
+    /// A record has waited too long for its cosignatures; decisions are taken again once it has them.
+    #[error("witnesses have not cosigned the log for too long")]
+    Unwitnessed,
     /// The gate is shutting down.
     #[error("the log is closed")]
     Closed,
@@ -109,24 +117,26 @@ impl From<Refused> for Unrecorded {
 
 impl Journal {
     /// Takes up the log in `store`: reconciles it, closes the allows a crash left open, and starts the writer's thread,
-    /// which ends after [`Journal::close`] or a failed write. `epochs` stand on the records it makes of its own.
+    /// which ends after [`Journal::close`] or a failed write. If the log's key changes, its first commit says so. `epochs` stand on the records it makes of its own.
     ///
     /// # Errors
     /// What makes the log unfit to grow; see [`ReconcileError`].
     pub fn open(
         store: Arc<dyn Store>,
-        key: SigningKey,
+        keys: impl Into<LogKeys>,
         clock: Clock,
         options: JournalOptions,
         epochs: Epochs,
     ) -> Result<(Self, JoinHandle<()>), ReconcileError> {
-        let state = reconcile(&*store, &key)?;
+        let keys = keys.into();
+        let state = reconcile(&*store, &keys)?;
         let shared = Arc::new(Shared {
-            origin: key.origin().as_str().into(),
+            origin: keys.origin().as_str().into(),
             queue: Queue::new(options.queue),
             published: Published::default(),
             timeout: options.timeout,
             noise: Noise::new(options.denial_bytes, clock.clone()),
+            release: Arc::default(),
         });
         let journal = Self(Arc::clone(&shared));
         for index in &state.open {
@@ -137,7 +147,7 @@ impl Journal {
         }
         shared.published.last_time.store(state.last_time.as_micros(), Ordering::Relaxed);
         shared.published.set(state.frontier.size(), state.checkpoint.as_deref().unwrap_or_default());
-        let thread = journal.start_writer(store, key, clock, (state, epochs))?;
+        let thread = journal.start_writer(store, keys, clock, (state, epochs))?;
         Ok((journal, thread))
     }
 
@@ -150,11 +160,12 @@ impl Journal {
     pub fn reopen(
         &self,
         store: Arc<dyn Store>,
-        key: SigningKey,
+        keys: impl Into<LogKeys>,
         clock: Clock,
         epochs: Epochs,
     ) -> Result<JoinHandle<()>, ReconcileError> {
-        let state = reconcile(&*store, &key)?;
+        let keys = keys.into();
+        let state = reconcile(&*store, &keys)?;
         let size = state.frontier.size();
         let unknown = |index: &u64| {
             (*index, Outcome::new(OutcomeResult::Unknown).body(*index, epochs, Duration::ZERO, None))
@@ -162,24 +173,24 @@ impl Journal {
         self.0.queue.reopen(size, state.open.iter().map(unknown));
         self.0.published.last_time.store(state.last_time.as_micros(), Ordering::Relaxed);
         self.0.published.set(size, state.checkpoint.as_deref().unwrap_or_default());
-        self.start_writer(store, key, clock, (state, epochs))
+        self.start_writer(store, keys, clock, (state, epochs))
     }
 
     fn start_writer(
         &self,
         store: Arc<dyn Store>,
-        key: SigningKey,
+        keys: LogKeys,
         clock: Clock,
         state: (LogState, Epochs),
     ) -> Result<JoinHandle<()>, ReconcileError> {
-        let writer = Writer::new(store, key, clock, state, self.clone());
+        let writer = Writer::new(store, keys, clock, state, self.clone());
         std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || writer.run())
             .map_err(ReconcileError::Thread)
     }
 
-    /// Records a decision and waits until it is durable.
+    /// Records a decision and waits until it is durable; where the log's witnesses are waited for, until it is cosigned.
     ///
     /// If the caller stops waiting, the record commits all the same, and an allow is followed by the outcome
     /// `not_forwarded`.
@@ -209,29 +220,32 @@ impl Journal {
         epochs: Epochs,
         turn: impl Future<Output = Held>,
     ) -> Result<Recorded, Unrecorded> {
+        if self.0.release.denies() {
+            return Err(Unrecorded::Unwitnessed);
+        }
         let body = decision_body(&attempt, &identity, &decision, epochs);
         let submit = async {
-            loop {
-                let (effect, first) = match &decision {
-                    Decision::Allow(_) => (Effect::Opens(opening(&attempt, epochs)), None),
-                    Decision::Deny(_) => {
-                        let bytes = body.sealed_len();
-                        match self.0.noise.tell(&attempt, &identity, &decision, (epochs, bytes)) {
-                            Told::Alone(first) => (Effect::None, first),
-                            Told::On(lean) => match Box::pin(self.lean(lean, epochs)).await? {
-                                Some(index) => return Ok(Committed { index, open: None }),
-                                // The first never came to be: this one may be it.
-                                None => continue,
-                            },
-                        }
-                    }
+            let committed = loop {
+                let first = match self.tell(&attempt, &identity, &decision, epochs, &body) {
+                    Told::Alone(first) => first,
+                    Told::On(lean) => match Box::pin(self.lean(lean, epochs)).await? {
+                        Some(index) => break self.leaning(index, &decision, epochs),
+                        // The first never came to be: this one may be it.
+                        None => continue,
+                    },
+                };
+                let effect = match &decision {
+                    Decision::Allow(_) => Effect::Opens(opening(&attempt, epochs)),
+                    Decision::Deny(_) => Effect::None,
                 };
                 let held = turn.await;
                 let (wake, woken) = oneshot::channel();
                 self.0.queue.decision(Submission { body, effect, wake: Some(wake), first, held })?;
                 // If the writer drops the waiter, its commit has failed.
-                return woken.await.map_err(|_| Unrecorded::Failed);
-            }
+                break woken.await.map_err(|_| Unrecorded::Failed)?;
+            };
+            self.0.release.wait(committed.index).await;
+            Ok(committed)
         };
         let committed =
             tokio::time::timeout(self.0.timeout, submit).await.unwrap_or(Err(Unrecorded::TimedOut))?;
@@ -259,6 +273,35 @@ impl Journal {
         })
     }
 
+    /// Whether a decision has a record of its own: an allow has, unless it is one more read of the log.
+    fn tell(
+        &self,
+        attempt: &Attempt,
+        identity: &Identity,
+        decision: &Decision,
+        epochs: Epochs,
+        body: &Body,
+    ) -> Told {
+        let noise = &self.0.noise;
+        match decision {
+            Decision::Allow(_) => match attempt.log_read() {
+                Some(read) => noise.tell_read(attempt, identity, read, epochs),
+                None => Told::Alone(None),
+            },
+            Decision::Deny(_) => noise.tell(attempt, identity, decision, (epochs, body.sealed_len())),
+        }
+    }
+
+    /// A decision that leans on the durable record at `index`. What becomes of such an allow is not told.
+    fn leaning(&self, index: u64, decision: &Decision, epochs: Epochs) -> Committed {
+        let opening = Opening { epochs, follows: false, tag: None };
+        let open = match decision {
+            Decision::Allow(_) => Some(OpenAllow::new(self.clone(), index, opening)),
+            Decision::Deny(_) => None,
+        };
+        Committed { index, open }
+    }
+
     /// Waits until the record leant on is durable; its index, or `None` if it never will be.
     async fn lean(&self, mut lean: Lean, epochs: Epochs) -> Result<Option<u64>, Unrecorded> {
         let Ok(index) = lean.first.wait_for(Option::is_some).await.map(|index| *index) else {
@@ -270,16 +313,20 @@ impl Journal {
         Ok(index)
     }
 
-    /// Writes down what was counted until now.
+    /// Writes down all that was counted until now.
     pub async fn write_counts(&self) {
+        self.write_down(self.0.noise.take()).await;
+    }
+
+    async fn write_down(&self, counts: Vec<(Epochs, Count)>) {
         // So many at once as one commit takes beside the decisions: many counts are still written within a second.
-        for counts in self.0.noise.take().chunks(queue::EVENT_ROOM / 2) {
+        for counts in counts.chunks(queue::EVENT_ROOM / 2) {
             let writing =
                 counts.iter().map(async |(epochs, count)| match self.event(*epochs, &count.event()).await {
                     Ok(_) => {}
                     Err(Unrecorded::QueueFull) => self.0.noise.put_back(*epochs, *count),
                     Err(error) => {
-                        tracing::error!(%error, ?count, "a count of denials could not be recorded");
+                        tracing::error!(%error, ?count, "a count could not be recorded");
                     }
                 });
             futures_util::future::join_all(writing).await;
@@ -290,7 +337,7 @@ impl Journal {
     pub async fn keep_counts(self) {
         loop {
             tokio::time::sleep(noise::EVERY).await;
-            self.write_counts().await;
+            self.write_down(self.0.noise.take_due()).await;
         }
     }
 
@@ -376,6 +423,19 @@ impl Journal {
     /// The time of the last record of this run: no later record's lies before it.
     pub fn last_time(&self) -> Timestamp {
         Timestamp::from_micros(self.0.published.last_time.load(Ordering::Relaxed))
+    }
+
+    /// How far the log is cosigned, and who waits for that.
+    pub fn release(&self) -> &Arc<Release> {
+        &self.0.release
+    }
+
+    /// The checkpoint to be shown to others: the latest one, or where there are witnesses, the latest that enough of
+    /// them have cosigned.
+    pub fn shown_checkpoint(&self) -> Arc<str> {
+        let latest = self.checkpoint();
+        let size = Checkpoint::stated(latest.as_bytes()).map_or(0, |(size, _)| size);
+        self.0.release.shown(size, &latest)
     }
 
     /// The latest checkpoint, as a signed note; empty before the first.

@@ -1,14 +1,18 @@
-//! Denials that say what a record says already: counted, not recorded one by one.
+//! What says what a record says already: counted, not recorded one by one.
 //!
-//! Two kinds. **Identical** ones: the same caller is denied the same for the same reason within [`WINDOW`]. **Folded**
-//! ones: callers who proved nothing may together add only so many bytes a second to the log; what goes beyond that counts
-//! for the first of its network.
+//! Two kinds of denials. **Identical** ones: the same caller is denied the same for the same reason within [`WINDOW`].
+//! **Folded** ones: callers who proved nothing may together add only so many bytes a second to the log; what goes beyond
+//! that counts for the first of its network.
+//!
+//! And one of allows: **reads** of the log itself as tiles. Whoever follows it asks for its checkpoint and tiles again and
+//! again, and each record of that would be one more to follow. The same caller's reads within [`READ_WINDOW`] count for
+//! the first.
 //!
 //! Invariants:
-//! 1. An allow is never here.
+//! 1. No other allow is ever here.
 //! 2. Nobody is answered by a record that is not durable: who leans on a first record waits for it.
-//! 3. What was counted is written within [`EVERY`] and a commit, and before the log is closed. A crash loses no more
-//!    counts than that.
+//! 3. What was counted is written within [`EVERY`] and a commit, reads when their window is over; all of it before the
+//!    log is closed. A crash loses no more counts than that.
 //! 4. What is held is bounded, whatever callers send.
 
 use std::collections::HashMap;
@@ -19,12 +23,13 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use tokio::sync::watch;
 
+use crate::access::recording::LogRead;
 use crate::access::{Attempt, Decision, Identity};
 use crate::audit::hash::Hash;
 use crate::audit::record::{Epochs, Event};
 use crate::clock::{Clock, Timestamp};
 
-/// The denials of one log that are counted.
+/// The denials and reads of one log that are counted.
 pub struct Noise {
     state: Mutex<State>,
     clock: Clock,
@@ -43,13 +48,15 @@ struct State {
     filled: Instant,
 }
 
-/// What makes denials alike.
+/// What makes denials, or reads, alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Key {
     /// SHA-256 over everything that a record of them says, but its number, time and trace.
     Identical(Hash),
     /// They come from one network, and are too many; `None` stands for all networks beyond [`NETWORKS`].
     Folded(Option<IpNet>),
+    /// SHA-256 over who reads, and the epochs.
+    Reads(Hash),
 }
 
 /// A first record, and how many lean on it.
@@ -58,6 +65,8 @@ struct Row {
     epochs: Epochs,
     opened: Instant,
     count: u64,
+    /// How many of these were reads of records.
+    bundles: u64,
     /// When the first that is not on record yet was counted.
     since: Timestamp,
 }
@@ -65,7 +74,7 @@ struct Row {
 /// The first record's index, once it is durable; its sender is gone if it never will be.
 type FirstRecord = watch::Receiver<Option<u64>>;
 
-/// What becomes of a denial.
+/// What becomes of a denial, or of a read.
 pub enum Told {
     /// It has a record of its own, which others may lean on where there is a sender.
     Alone(Option<watch::Sender<Option<u64>>>),
@@ -73,11 +82,12 @@ pub enum Told {
     On(Lean),
 }
 
-/// A denial that leans on another's record.
+/// A denial, or a read, that leans on another's record.
 pub struct Lean {
     /// That record.
     pub first: FirstRecord,
     key: Key,
+    read: Option<LogRead>,
 }
 
 impl Noise {
@@ -102,7 +112,7 @@ impl Noise {
         let now = Instant::now();
         let mut state = self.lock();
         if let Some(key) = identical
-            && let Some(lean) = state.lean(key, now)
+            && let Some(lean) = state.lean(key, None, now)
         {
             return Told::On(lean);
         }
@@ -111,7 +121,7 @@ impl Noise {
             && !state.spend(bytes + COUNT_BYTES, bound, now)
         {
             let key = state.fold_of(attempt.client.ip);
-            if let Some(lean) = state.lean(key, now) {
+            if let Some(lean) = state.lean(key, None, now) {
                 return Told::On(lean);
             }
             // The first of its fold is recorded whatever the bound says: folds are few, and last.
@@ -121,13 +131,28 @@ impl Noise {
         Told::Alone(identical.and_then(|key| state.has_room().then(|| state.open(key, epochs, now))))
     }
 
-    /// Counts a denial that was answered by the record it leant on, which is durable.
-    pub fn count(&self, Lean { first, key }: Lean, epochs: Epochs) {
-        let how = match key {
-            Key::Identical(_) => "identical",
-            Key::Folded(_) => "folded",
-        };
-        metrics::counter!("portcullis_collapsed_denials_total", "how" => how).increment(1);
+    /// Whether an allowed read of the log leans on an earlier one's record.
+    pub fn tell_read(&self, attempt: &Attempt, identity: &Identity, read: LogRead, epochs: Epochs) -> Told {
+        let key = Key::Reads(reader(attempt, identity, epochs));
+        let now = Instant::now();
+        let mut state = self.lock();
+        match state.lean(key, Some(read), now) {
+            Some(lean) => Told::On(lean),
+            None => Told::Alone(state.has_room().then(|| state.open(key, epochs, now))),
+        }
+    }
+
+    /// Counts what was answered by the record it leant on, which is durable.
+    pub fn count(&self, Lean { first, key, read }: Lean, epochs: Epochs) {
+        match key {
+            Key::Identical(_) => {
+                metrics::counter!("portcullis_collapsed_denials_total", "how" => "identical").increment(1);
+            }
+            Key::Folded(_) => {
+                metrics::counter!("portcullis_collapsed_denials_total", "how" => "folded").increment(1);
+            }
+            Key::Reads(_) => metrics::counter!("portcullis_collapsed_reads_total").increment(1),
+        }
         let now = self.clock.now();
         let mut state = self.lock();
         // Its row may have gone meanwhile, with all that was counted, or another may be in its place.
@@ -136,10 +161,10 @@ impl Noise {
         let leant_on = standing
             .or_else(|| past.iter_mut().map(|(_, row)| row).find(|row| row.first.same_channel(&first)));
         match leant_on {
-            Some(row) => row.add(now),
+            Some(row) => row.add(read, now),
             None => {
-                let mut row = Row { first, epochs, opened: Instant::now(), count: 0, since: now };
-                row.add(now);
+                let mut row = Row::new(first, epochs, Instant::now());
+                row.add(read, now);
                 past.push((key, row));
             }
         }
@@ -152,16 +177,27 @@ impl Noise {
 
     /// Takes what was counted and is not on record yet, and forgets what nothing more can lean on.
     pub fn take(&self) -> Vec<(Epochs, Count)> {
+        self.gather(|_| true)
+    }
+
+    /// As [`Noise::take`], but leaves the reads of a window that is not over.
+    pub fn take_due(&self) -> Vec<(Epochs, Count)> {
+        self.gather(|key| !matches!(key, Key::Reads(_)))
+    }
+
+    fn gather(&self, at_once: impl Fn(&Key) -> bool) -> Vec<(Epochs, Count)> {
         let now = Instant::now();
         let mut state = self.lock();
         let State { rows, past, unwritten, .. } = &mut *state;
         let mut counts = std::mem::take(unwritten);
         counts.extend(past.drain(..).filter_map(|(key, mut row)| Some((row.epochs, row.take(key)?))));
         rows.retain(|key, row| {
-            counts.extend(row.take(*key).map(|count| (row.epochs, count)));
+            let over = now.duration_since(row.opened) >= key.lasts();
+            if over || at_once(key) {
+                counts.extend(row.take(*key).map(|count| (row.epochs, count)));
+            }
             // A first that is not durable yet holds its row.
-            let stands = now.duration_since(row.opened) < key.lasts() || row.first.borrow().is_none();
-            stands && !row.is_lost()
+            (!over || row.first.borrow().is_none()) && !row.is_lost()
         });
         counts
     }
@@ -177,39 +213,46 @@ impl Noise {
     }
 }
 
-/// What is to be written of denials that leaned on a record.
+/// What is to be written of what leaned on a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count {
     decision: u64,
     count: u64,
     since: Timestamp,
-    network: Option<Option<IpNet>>,
+    what: Counted,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counted {
+    Identical,
+    Folded(Option<IpNet>),
+    Reads { bundles: u64 },
 }
 
 impl Count {
     /// The record of it.
     pub const fn event(&self) -> Event<'static> {
-        let Self { decision, count, since, network } = *self;
-        match network {
-            None => Event::Collapsed { decision, count, since },
-            Some(network) => Event::Folded { decision, count, since, network },
+        let Self { decision, count, since, what } = *self;
+        match what {
+            Counted::Identical => Event::Collapsed { decision, count, since },
+            Counted::Folded(network) => Event::Folded { decision, count, since, network },
+            Counted::Reads { bundles } => Event::Reads { decision, count, bundles, since },
         }
     }
 }
 
 impl State {
     /// The record to lean on, if there is one that still can be leant on.
-    fn lean(&self, key: Key, now: Instant) -> Option<Lean> {
+    fn lean(&self, key: Key, read: Option<LogRead>, now: Instant) -> Option<Lean> {
         let row = self.rows.get(&key)?;
         let stands = !row.is_lost() && now.duration_since(row.opened) < key.lasts();
-        stands.then(|| Lean { first: row.first.clone(), key })
+        stands.then(|| Lean { first: row.first.clone(), key, read })
     }
 
     /// Begins a row whose first record is on its way.
     fn open(&mut self, key: Key, epochs: Epochs, now: Instant) -> watch::Sender<Option<u64>> {
         let (sender, first) = watch::channel(None);
-        let row = Row { first, epochs, opened: now, count: 0, since: Timestamp::from_micros(0) };
-        if let Some(old) = self.rows.insert(key, row).filter(|old| old.count > 0) {
+        if let Some(old) = self.rows.insert(key, Row::new(first, epochs, now)).filter(|old| old.count > 0) {
             self.past.push((key, old));
         }
         sender
@@ -243,22 +286,28 @@ impl State {
 }
 
 impl Row {
-    fn add(&mut self, now: Timestamp) {
+    const fn new(first: FirstRecord, epochs: Epochs, opened: Instant) -> Self {
+        Self { first, epochs, opened, count: 0, bundles: 0, since: Timestamp::from_micros(0) }
+    }
+
+    fn add(&mut self, read: Option<LogRead>, now: Timestamp) {
         if self.count == 0 {
             self.since = now;
         }
         self.count += 1;
+        self.bundles += u64::from(read == Some(LogRead::Bundle));
     }
 
     /// Takes what was counted, if anything was.
     fn take(&mut self, key: Key) -> Option<Count> {
         let decision = (*self.first.borrow())?;
-        let count = std::mem::take(&mut self.count);
-        let network = match key {
-            Key::Identical(_) => None,
-            Key::Folded(network) => Some(network),
+        let (count, bundles) = (std::mem::take(&mut self.count), std::mem::take(&mut self.bundles));
+        let what = match key {
+            Key::Identical(_) => Counted::Identical,
+            Key::Folded(network) => Counted::Folded(network),
+            Key::Reads(_) => Counted::Reads { bundles },
         };
-        (count > 0).then_some(Count { decision, count, since: self.since, network })
+        (count > 0).then_some(Count { decision, count, since: self.since, what })
     }
 
     /// Whether its first record never came to be.
@@ -273,6 +322,7 @@ impl Key {
         match self {
             Self::Identical(_) => WINDOW,
             Self::Folded(_) => FOLD_WINDOW,
+            Self::Reads(_) => READ_WINDOW,
         }
     }
 }
@@ -280,29 +330,14 @@ impl Key {
 /// Everything that makes two denials the same to whoever reads their records.
 fn identical(attempt: &Attempt, identity: &Identity, decision: &Decision, epochs: Epochs) -> Hash {
     let mut said = Vec::with_capacity(512);
-    let mut add = |part: &[u8]| {
-        said.extend_from_slice(&(part.len() as u64).to_le_bytes());
-        said.extend_from_slice(part);
-    };
-    match identity {
-        Identity::Anonymous => add(b"anonymous"),
-        Identity::Failed(fault) => add(fault.as_str().as_bytes()),
-        Identity::Proved(caller) => {
-            add(b"proved");
-            add(caller.user.as_bytes());
-            caller.roles.iter().for_each(|role| add(role.as_bytes()));
-            add(caller.also.as_ref().map_or("", |also| &also.user).as_bytes());
-        }
-    }
-    // Two certificates are two callers, whatever came of them.
-    add(attempt.certificate.as_ref().map_or(&[][..], |certificate| &certificate.fingerprint.0));
+    let mut add = |part: &[u8]| append(&mut said, part);
+    caller(attempt, identity, &mut add);
     let grounds = decision.grounds();
     add(grounds.reason.code().as_bytes());
     if let Some(rule) = &grounds.rule {
         add(rule.file.as_bytes());
         add(&rule.line.to_le_bytes());
     }
-    add(attempt.client.ip.to_string().as_bytes());
     add(attempt.service().unwrap_or_default().as_bytes());
     add(attempt.method.as_str().as_bytes());
     add(attempt.host_bytes().unwrap_or_default());
@@ -315,8 +350,43 @@ fn identical(attempt: &Attempt, identity: &Identity, decision: &Decision, epochs
     Hash::of(&said)
 }
 
+/// Everything that makes two reads those of one reader.
+fn reader(attempt: &Attempt, identity: &Identity, epochs: Epochs) -> Hash {
+    let mut said = Vec::with_capacity(512);
+    caller(attempt, identity, &mut |part| append(&mut said, part));
+    append(&mut said, &epochs.policy.0);
+    append(&mut said, &epochs.config.0);
+    Hash::of(&said)
+}
+
+/// Who calls, and from where.
+fn caller(attempt: &Attempt, identity: &Identity, add: &mut impl FnMut(&[u8])) {
+    match identity {
+        Identity::Anonymous => add(b"anonymous"),
+        Identity::Failed(fault) => add(fault.as_str().as_bytes()),
+        Identity::Proved(caller) => {
+            add(b"proved");
+            add(caller.user.as_bytes());
+            caller.roles.iter().for_each(|role| add(role.as_bytes()));
+            add(caller.also.as_ref().map_or("", |also| &also.user).as_bytes());
+        }
+    }
+    // Two certificates are two callers, whatever came of them.
+    add(attempt.certificate.as_ref().map_or(&[][..], |certificate| &certificate.fingerprint.0));
+    add(attempt.client.ip.to_string().as_bytes());
+}
+
+/// Adds a part that cannot run into its neighbours.
+fn append(said: &mut Vec<u8>, part: &[u8]) {
+    said.extend_from_slice(&(part.len() as u64).to_le_bytes());
+    said.extend_from_slice(part);
+}
+
 /// How long a record stands for what is identical to it.
 pub const WINDOW: Duration = Duration::from_secs(1);
+
+/// How long a record of a read of the log stands for its reader's others.
+pub const READ_WINDOW: Duration = Duration::from_secs(60);
 
 /// How long the first record of a fold stands for the others.
 const FOLD_WINDOW: Duration = Duration::from_secs(10);
@@ -330,72 +400,11 @@ const BURST_SECONDS: f64 = 4.0;
 /// What the record of a count takes, bytes: each first record is charged for one.
 const COUNT_BYTES: usize = 512;
 
-/// Most rows of identical denials; what comes beyond them is recorded one by one.
+/// Most rows; what comes beyond them is recorded one by one, but for folds, which are few.
 const ROWS: usize = 4_096;
 
 /// Most networks that have a fold of their own.
 const NETWORKS: usize = 16;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const EPOCHS: Epochs = Epochs { policy: Hash::ZERO, config: Hash::ZERO };
-
-    fn noise() -> Noise {
-        Noise::new(Some(1), Clock::system())
-    }
-
-    fn key(n: u8) -> Key {
-        Key::Identical(Hash([n; 32]))
-    }
-
-    #[test]
-    fn a_first_that_never_came_to_be_is_leant_on_by_nobody() {
-        let noise = noise();
-        let now = Instant::now();
-        let first = noise.lock().open(key(1), EPOCHS, now);
-        assert!(noise.lock().lean(key(1), now).is_some());
-        drop(first);
-        assert!(noise.lock().lean(key(1), now).is_none());
-        assert!(noise.take().is_empty() && noise.lock().rows.is_empty());
-    }
-
-    #[test]
-    fn what_leant_on_a_first_is_counted_for_it_though_another_took_its_place() {
-        let noise = noise();
-        let now = Instant::now();
-        let first = noise.lock().open(key(1), EPOCHS, now);
-        first.send_replace(Some(7));
-        let leans: Vec<Lean> = (0..3).filter_map(|_| noise.lock().lean(key(1), now)).collect();
-        noise.lock().open(key(1), EPOCHS, now).send_replace(Some(9));
-        leans.into_iter().for_each(|lean| noise.count(lean, EPOCHS));
-        let counts: Vec<(u64, u64)> =
-            noise.take().into_iter().map(|(_, count)| (count.decision, count.count)).collect();
-        assert_eq!(counts, [(7, 3)]);
-    }
-
-    #[test]
-    fn a_count_that_could_not_be_written_comes_again() {
-        let noise = noise();
-        let now = Instant::now();
-        noise.lock().open(key(1), EPOCHS, now).send_replace(Some(7));
-        let lean = noise.lock().lean(key(1), now).unwrap();
-        noise.count(lean, EPOCHS);
-        let taken = noise.take();
-        assert_eq!((taken.len(), noise.take().len()), (1, 0));
-        taken.into_iter().for_each(|(epochs, count)| noise.put_back(epochs, count));
-        assert_eq!(noise.take().len(), 1);
-    }
-
-    #[test]
-    fn few_networks_have_a_fold_of_their_own() {
-        let noise = noise();
-        for n in 0..100_u8 {
-            let mut state = noise.lock();
-            let key = state.fold_of(IpAddr::from([10, 0, 0, n]));
-            state.open(key, EPOCHS, Instant::now());
-        }
-        assert_eq!(noise.lock().rows.len(), NETWORKS + 1);
-    }
-}
+mod tests;

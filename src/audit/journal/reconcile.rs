@@ -1,6 +1,7 @@
 //! What a log must satisfy before it may grow again.
 
-use crate::audit::checkpoint::{Checkpoint, CheckpointError, SigningKey};
+use super::keys::{self, LogKeys, Signing};
+use crate::audit::checkpoint::{Checkpoint, CheckpointError, KeyChain, Note, RotationError};
 use crate::audit::hash::Hash;
 use crate::audit::merkle::Frontier;
 use crate::audit::record::{Head, RecordError};
@@ -20,6 +21,10 @@ pub struct LogState {
     pub open: Vec<u64>,
     /// The latest checkpoint's note.
     pub checkpoint: Option<String>,
+    /// The keys it has had.
+    pub keys: KeyChain,
+    /// What becomes of the configured keys.
+    pub signing: Signing,
 }
 
 /// Why a log may not grow. Nothing is changed by finding out.
@@ -40,13 +45,54 @@ pub enum ReconcileError {
     },
     /// It is signed with another key.
     #[error(
-        "the log's verifier key is {found}, the configured signing key's is {expected}: not the key it was created with"
+        "the log's verifier key is {found}, the configured signing key's is {expected} (log.key_file): not the key it \
+         was created with, or has now. If this key is to follow that one, name the file of that one by \
+         log.retiring_key_file; the change is then recorded, signed by both"
     )]
     Key {
         /// The log's.
         found: String,
         /// The config's.
         expected: String,
+    },
+    /// The configured key was the log's, and is not any more.
+    #[error(
+        "the configured signing key {vkey} (log.key_file) was this log's before {current} was: a key that was retired \
+         does not come back. Make another with `portcullis keygen`"
+    )]
+    Retired {
+        /// The config's.
+        vkey: String,
+        /// The log's.
+        current: String,
+    },
+    /// The configured retiring key is not the one before the log's key.
+    #[error(
+        "the retiring key {found} (log.retiring_key_file) is not the key that the log had before {current}; take it out \
+         of the config, or name the right one"
+    )]
+    Retiring {
+        /// The config's.
+        found: String,
+        /// The log's.
+        current: String,
+    },
+    /// A record that changed the log's key does not hold.
+    #[error("record {index} changes the log's key, and does not hold: {source}")]
+    Rotation {
+        /// Which.
+        index: u64,
+        /// Why.
+        source: RotationError,
+    },
+    /// The latest checkpoint is signed by a key that no key record names.
+    #[error(
+        "the log's latest checkpoint is signed by {vkey}, but the store knows of no record that names this key: it was \
+         tampered with. Run `portcullis audit verify`"
+    )]
+    Unnamed {
+        /// The key.
+        vkey: String,
     },
     /// Its latest checkpoint does not verify.
     #[error("the log's latest checkpoint does not verify: {0}")]
@@ -93,19 +139,25 @@ pub enum ReconcileError {
 ///
 /// # Errors
 /// [`ReconcileError`]: the log is not as its last commit left it.
-pub fn reconcile(store: &dyn Store, key: &SigningKey) -> Result<LogState, ReconcileError> {
+pub fn reconcile(store: &dyn Store, configured: &LogKeys) -> Result<LogState, ReconcileError> {
     let identity = store.identity()?;
-    if identity.origin != key.origin().as_str() {
-        return Err(ReconcileError::Origin { found: identity.origin, expected: key.origin().to_string() });
+    if identity.origin != configured.origin().as_str() {
+        let expected = configured.origin().to_string();
+        return Err(ReconcileError::Origin { found: identity.origin, expected });
     }
-    let verifier = key.verifier();
-    if identity.vkey != verifier.to_string() {
-        return Err(ReconcileError::Key { found: identity.vkey, expected: verifier.to_string() });
-    }
+    let keys = keys::chain(store)?;
+    let signing = keys::plan(store, &keys, configured)?;
     let held = store.last_index()?.map_or(0, |last| last + 1);
     let checkpoint = store.latest_checkpoint()?;
-    let signed =
-        checkpoint.as_deref().map(|note| Checkpoint::open(note.as_bytes(), &verifier)).transpose()?;
+    let signed = checkpoint.as_deref().map(|note| keys.open(note.as_bytes())).transpose()?;
+    if let (Signing::Rotates, Some(note)) = (&signing, &checkpoint) {
+        // Its list of key records is not signed: a shortened one must not lead to a second change to the same key.
+        let (new, note) =
+            (configured.verifier(), Note::parse(note.as_bytes()).map_err(CheckpointError::from)?);
+        if note.signatures_of(&new).next().is_some() {
+            return Err(ReconcileError::Unnamed { vkey: new.to_string() });
+        }
+    }
     let size = signed.as_ref().map_or(0, Checkpoint::size);
     if size != held {
         return Err(ReconcileError::Size { signed: size, held });
@@ -128,5 +180,5 @@ pub fn reconcile(store: &dyn Store, key: &SigningKey) -> Result<LogState, Reconc
             (leaf, last.time)
         }
     };
-    Ok(LogState { frontier, prev, last_time, open: store.open_allows()?, checkpoint })
+    Ok(LogState { frontier, prev, last_time, open: store.open_allows()?, checkpoint, keys, signing })
 }

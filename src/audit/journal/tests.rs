@@ -11,7 +11,7 @@ use crate::access::Reason;
 use crate::access::attempt::{Connection, ReadRules, TrustedProxies};
 use crate::access::path::Tolerance;
 use crate::access::route::{HostPattern, Preflights, Route, Routes};
-use crate::audit::checkpoint::Origin;
+use crate::audit::checkpoint::{Origin, SigningKey};
 use crate::audit::hash::Hash;
 use crate::audit::merkle::NodeId;
 use crate::audit::record::{Kind, Record, Room};
@@ -98,6 +98,14 @@ impl Store for MoodyStore {
     fn kept_checkpoints(&self) -> Result<Vec<(u64, String)>, StoreError> {
         self.real.kept_checkpoints()
     }
+    fn keep_cosigned(&self, size: u64, note: &str, keep: bool) -> Result<(), StoreError> {
+        self.real.keep_cosigned(size, note, keep)
+    }
+
+    fn latest_cosigned(&self) -> Result<Option<String>, StoreError> {
+        self.real.latest_cosigned()
+    }
+
     fn open_allows(&self) -> Result<Vec<u64>, StoreError> {
         self.real.open_allows()
     }

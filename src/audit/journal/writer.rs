@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge, Histogram};
 
+use super::keys::{LogKeys, Signers};
 use super::queue::{Effect, Queue, Submission};
 use super::reconcile::LogState;
 use super::{Committed, Journal, OpenAllow};
-use crate::audit::checkpoint::SigningKey;
 use crate::audit::hash::Hash;
 use crate::audit::merkle::Frontier;
 use crate::audit::record::{self, Body, Epochs, Event};
@@ -19,7 +19,7 @@ use crate::clock::{Clock, Moment, Timestamp};
 /// Takes what waits, never waits for more, and writes it as one batch.
 pub struct Writer {
     store: Arc<dyn Store>,
-    key: SigningKey,
+    signers: Signers,
     clock: Clock,
     journal: Journal,
     frontier: Frontier,
@@ -57,7 +57,7 @@ impl Writer {
     /// A writer that goes on from a log's state, under the epochs that its own records name.
     pub fn new(
         store: Arc<dyn Store>,
-        key: SigningKey,
+        keys: LogKeys,
         clock: Clock,
         (state, epochs): (LogState, Epochs),
         journal: Journal,
@@ -67,7 +67,7 @@ impl Writer {
         let last = Moment { wall: now.wall.max(state.last_time), ..now };
         Self {
             store,
-            key,
+            signers: Signers::new(keys, state.signing),
             clock,
             journal,
             frontier: state.frontier,
@@ -105,9 +105,11 @@ impl Writer {
 
     /// Makes `taken` durable and releases it.
     ///
-    /// 1. Chain, tree, signature and batch are built in memory. *A crash here loses what nobody was told of.*
+    /// 1. Chain, tree, signature and batch are built in memory; if the log's key changes, the record that says so comes
+    ///    before all that was submitted. *A crash here loses what nobody was told of.*
     /// 2. The batch is written in one step. *A crash here leaves all of it or nothing; nobody was told of it. What is
-    ///    there is signed, and allows among it are closed as `unknown` at the next start.*
+    ///    there is signed, and allows among it are closed as `unknown` at the next start. A change of key is there or
+    ///    not, with the checkpoint that both keys signed; the next start makes it if it is not.*
     /// 3. The new size and checkpoint are published. *A crash here loses nothing.*
     /// 4. Those who wait are woken. *A crash here leaves durable decisions that were never carried out: allows among
     ///    them are closed as `unknown` at the next start.*
@@ -116,6 +118,9 @@ impl Writer {
         let first = self.frontier.size();
         self.batch.restart(first);
         let time = self.tell_time();
+        if let Some(body) = self.signers.change(self.batch.next_index(), &self.epochs) {
+            self.batch.rotated = Some(self.append(time, &body));
+        }
         for submission in taken.iter() {
             let index = self.append(time, &submission.body);
             match submission.effect {
@@ -131,19 +136,23 @@ impl Writer {
         }
         let size = self.frontier.size();
         self.batch.tip = Some(self.prev);
-        self.batch.checkpoint = self.key.sign(size, &self.frontier.root());
-        let keep = self.kept.is_none_or(|kept| kept.elapsed() >= KEEP_EVERY);
+        self.batch.checkpoint = self.signers.sign(size, &self.frontier.root(), time);
+        let keep = self.batch.rotated.is_some() || self.kept.is_none_or(|kept| kept.elapsed() >= KEEP_EVERY);
         self.batch.keep = keep.then_some(size);
 
         // 2.
         self.store.commit(&self.batch)?;
 
         // 3.
+        if let Some(index) = self.batch.rotated {
+            tracing::info!(index, "the log's key has changed; the change is signed by both keys");
+        }
         if keep {
             self.kept = Some(Instant::now());
         }
         self.journal.0.published.set(size, &self.batch.checkpoint);
         self.journal.0.published.last_time.store(self.floor.as_micros(), Ordering::Relaxed);
+        self.journal.0.release.grew();
         self.figures.records.increment(size - first);
         self.figures.commits.increment(1);
         self.figures.size.set(size as f64);

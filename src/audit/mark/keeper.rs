@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Lock, MarkError, MarkFile, Taken, hold};
-use crate::audit::checkpoint::VerifierKey;
+use crate::audit::checkpoint::KeyChain;
 use crate::audit::storage::Store;
 
 /// A mark that is kept up to date, until [`Keeper::finish`].
@@ -23,8 +23,8 @@ pub struct Keeper {
 pub struct Marked {
     /// Where it is.
     pub store: Arc<dyn Store>,
-    /// What its checkpoints are signed with.
-    pub key: VerifierKey,
+    /// What its checkpoints are and were signed with.
+    pub keys: KeyChain,
     /// Its latest durable checkpoint, as a note.
     pub latest: Box<dyn Fn() -> Arc<str> + Send>,
     /// Called, once, when somebody else is found to write under the log's name.
@@ -186,13 +186,13 @@ impl Work {
 
     /// Makes `note` the mark, if what is there may be replaced; returns its size.
     fn bring_up(&mut self, note: &Arc<str>) -> Result<u64, Fault> {
-        let size = self.file.checked(note.as_bytes(), &self.log.key)?.size();
+        let size = self.file.checked(note.as_bytes(), &self.log.keys)?.size();
         let there = self.file.read().map_err(|source| self.file.io(source))?;
         if let Some(there) = &there
             && self.written.as_ref().is_none_or(|written| written.as_bytes() != there)
         {
             // Not what was written last. An earlier one of this log may be put back, or left by a write that failed.
-            let mark = self.file.checked(there, &self.log.key)?;
+            let mark = self.file.checked(there, &self.log.keys)?;
             hold(&*self.log.store, size, &mark, &self.file)?;
         }
         if !self.lock.as_ref().is_some_and(Lock::stands) {

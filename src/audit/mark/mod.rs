@@ -22,7 +22,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::checkpoint::{Checkpoint, CheckpointError, VerifierKey};
+use super::checkpoint::{Checkpoint, CheckpointError, KeyChain};
 use super::merkle::Frontier;
 use super::storage::{Store, StoreError, leaf_or_node};
 
@@ -157,14 +157,30 @@ impl MarkFile {
         &self.0
     }
 
-    /// Reads the mark and checks its signature; `None` if there is none. A place that does not answer is given up.
+    /// Reads the mark and checks that it is signed by the log's key of its time; `None` if there is none. A place that
+    /// does not answer is given up.
     ///
     /// # Errors
     /// [`MarkError::NotOurs`], [`MarkError::Io`].
-    pub fn open(&self, key: &VerifierKey) -> Result<Option<Checkpoint>, MarkError> {
+    pub fn open(&self, keys: &KeyChain) -> Result<Option<Checkpoint>, MarkError> {
+        self.note()?.map(|note| self.checked(&note, keys)).transpose()
+    }
+
+    /// Reads the mark, and checks nothing; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`MarkError::Io`].
+    pub fn note(&self) -> Result<Option<Vec<u8>>, MarkError> {
         let file = self.clone();
-        let note = in_time(move || file.read()).map_err(|source| self.io(source))?;
-        note.map(|note| self.checked(&note, key)).transpose()
+        in_time(move || file.read()).map_err(|source| self.io(source))
+    }
+
+    /// What a note that was read here states, if it is signed by the log's key of its time.
+    ///
+    /// # Errors
+    /// [`MarkError::NotOurs`].
+    pub fn checked(&self, note: &[u8], keys: &KeyChain) -> Result<Checkpoint, MarkError> {
+        keys.open(note).map_err(|source| MarkError::NotOurs { path: self.0.clone(), source })
     }
 
     /// Takes up the mark of the log in `store`, which holds `held` records: locks it, and holds the log against it.
@@ -172,14 +188,14 @@ impl MarkFile {
     ///
     /// # Errors
     /// [`MarkError`]: the log may not grow.
-    pub fn take_up(self, key: &VerifierKey, store: &dyn Store, held: u64) -> Result<Taken, MarkError> {
+    pub fn take_up(self, keys: &KeyChain, store: &dyn Store, held: u64) -> Result<Taken, MarkError> {
         let lock = match self.lock() {
             Ok(lock) => Some(lock),
             Err(kept @ MarkError::Kept { .. }) => return Err(kept),
             // That it cannot be written is told as long as it is so; that it can be read is enough to serve by.
             Err(_) => None,
         };
-        match self.open(key)? {
+        match self.open(keys)? {
             Some(mark) => hold(store, held, &mark, &self)?,
             None if held > 1 => return Err(MarkError::Absent { path: self.0, held }),
             None => {}
@@ -213,10 +229,10 @@ impl MarkFile {
     ///
     /// # Errors
     /// [`MarkError`]; what was there is there still.
-    pub fn make(&self, key: &VerifierKey, store: &dyn Store, note: &str) -> Result<Option<u64>, MarkError> {
+    pub fn make(&self, keys: &KeyChain, store: &dyn Store, note: &str) -> Result<Option<u64>, MarkError> {
         let _lock = self.lock()?;
-        let held = self.checked(note.as_bytes(), key)?.size();
-        let before = self.open(key)?;
+        let held = self.checked(note.as_bytes(), keys)?.size();
+        let before = self.open(keys)?;
         if let Some(mark) = &before {
             hold(store, held, mark, self)?;
         }
@@ -274,10 +290,6 @@ impl MarkFile {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    fn checked(&self, note: &[u8], key: &VerifierKey) -> Result<Checkpoint, MarkError> {
-        Checkpoint::open(note, key).map_err(|source| MarkError::NotOurs { path: self.0.clone(), source })
     }
 
     fn io(&self, source: std::io::Error) -> MarkError {

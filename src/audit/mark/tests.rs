@@ -53,7 +53,7 @@ impl Kept {
         let (store, counted) = (Arc::clone(log), Arc::clone(&forked));
         let marked = Marked {
             store: Arc::<MemoryStore>::clone(log),
-            key: key().verifier(),
+            keys: key().verifier().into(),
             latest: Box::new(move || store.latest()),
             forked: Box::new(move |_| {
                 counted.fetch_add(1, Ordering::SeqCst);
@@ -70,7 +70,7 @@ impl Kept {
 
 fn take_up(place: &Place, log: &Arc<MemoryStore>) -> Result<Taken, MarkError> {
     let held = log.held().records.len() as u64;
-    place.file().take_up(&key().verifier(), &**log, held)
+    place.file().take_up(&key().verifier().into(), &**log, held)
 }
 
 fn until(mut so: impl FnMut() -> bool) {
@@ -83,7 +83,7 @@ fn until(mut so: impl FnMut() -> bool) {
 
 /// The mark of a log as it stands.
 fn marked(place: &Place, log: &Arc<MemoryStore>) {
-    place.file().make(&key().verifier(), &**log, &log.latest()).unwrap();
+    place.file().make(&key().verifier().into(), &**log, &log.latest()).unwrap();
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_log_of_another_history_under_the_same_key_is_refused_however_long() {
     other.grow(500, "w");
     assert!(matches!(take_up(&place, &other), Err(MarkError::Fork { marked: 41, .. })));
     let note = other.latest();
-    let made = place.file().make(&key().verifier(), &*other, &note);
+    let made = place.file().make(&key().verifier().into(), &*other, &note);
     assert!(matches!(made, Err(MarkError::Fork { .. })), "nor is it marked anew");
 }
 
@@ -139,7 +139,7 @@ fn what_is_no_mark_of_the_log_is_refused_and_left_as_it_is() {
     for text in ["", "nonsense", &other_key.sign(1, &crate::audit::hash::Hash::ZERO)] {
         std::fs::write(place.file().path(), text).unwrap();
         assert!(matches!(take_up(&place, &log), Err(MarkError::NotOurs { .. })), "{text:?}");
-        let made = place.file().make(&key().verifier(), &*log, &log.latest());
+        let made = place.file().make(&key().verifier().into(), &*log, &log.latest());
         assert!(matches!(made, Err(MarkError::NotOurs { .. })));
         assert_eq!(place.text().as_deref(), Some(text));
     }

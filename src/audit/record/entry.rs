@@ -234,6 +234,18 @@ pub enum Event<'a> {
         /// The files they came from, as the config names them.
         files: &'a [&'a str],
     },
+    /// The log's key changed: from the commit that holds this record on, another one signs. The texts are those of
+    /// [`Rotation`](crate::audit::checkpoint::Rotation).
+    KeyRotated {
+        /// The new verifier key.
+        vkey: &'a str,
+        /// The one before.
+        old_vkey: &'a str,
+        /// The old key's signature, base64.
+        old_signature: &'a str,
+        /// The new key's, base64.
+        new_signature: &'a str,
+    },
     /// How often something happened that is not recorded one by one.
     Sum {
         /// What, as one word.
@@ -263,6 +275,17 @@ pub enum Event<'a> {
         /// Where all of them came from; `None` is anywhere.
         network: Option<IpNet>,
     },
+    /// Reads of the log as tiles, by the caller of one that is on record, and not recorded themselves.
+    Reads {
+        /// The index of that one.
+        decision: u64,
+        /// How many.
+        count: u64,
+        /// How many of these were of records, in bundles.
+        bundles: u64,
+        /// When the first of these came; the last came before the record's time.
+        since: Timestamp,
+    },
 }
 
 impl Event<'_> {
@@ -277,7 +300,10 @@ impl Event<'_> {
             | Self::VerificationFailed { .. } => Kind::Lifecycle,
             Self::PolicyLoaded { .. } | Self::PolicyRefused { .. } => Kind::Policy,
             Self::ConfigLoaded | Self::ConfigRefused { .. } | Self::CertificatesLoaded { .. } => Kind::Config,
-            Self::Sum { .. } | Self::Collapsed { .. } | Self::Folded { .. } => Kind::Summary,
+            Self::KeyRotated { .. } => Kind::Key,
+            Self::Sum { .. } | Self::Collapsed { .. } | Self::Folded { .. } | Self::Reads { .. } => {
+                Kind::Summary
+            }
         }
     }
 
@@ -293,9 +319,11 @@ impl Event<'_> {
             Self::PolicyLoaded { .. } | Self::ConfigLoaded => "loaded",
             Self::PolicyRefused { .. } | Self::ConfigRefused { .. } => "refused",
             Self::CertificatesLoaded { .. } => "certificates_loaded",
+            Self::KeyRotated { .. } => "rotated",
             Self::Sum { what, .. } => what,
             Self::Collapsed { .. } => "collapsed",
             Self::Folded { .. } => "folded",
+            Self::Reads { .. } => "reads",
         }
     }
 }
@@ -371,6 +399,12 @@ impl Body {
             Event::PolicyRefused { error } | Event::ConfigRefused { error } => {
                 w.text("error", error.as_bytes(), budget::ERROR);
             }
+            Event::KeyRotated { vkey, old_vkey, old_signature, new_signature } => {
+                w.text("vkey", vkey.as_bytes(), budget::VKEY);
+                w.text("old_vkey", old_vkey.as_bytes(), budget::VKEY);
+                w.text("old_signature", old_signature.as_bytes(), budget::WORD);
+                w.text("new_signature", new_signature.as_bytes(), budget::WORD);
+            }
             Event::Sum { count, since, .. } => {
                 w.number("count", *count);
                 w.time("since", *since);
@@ -385,6 +419,12 @@ impl Body {
                 w.number("count", *count);
                 w.time("since", *since);
                 w.some_text("network", network.map(|network| network.to_string()), budget::WORD);
+            }
+            Event::Reads { decision, count, bundles, since } => {
+                w.number("decision_index", *decision);
+                w.number("count", *count);
+                w.number("bundles", *bundles);
+                w.time("since", *since);
             }
             Event::Stopped | Event::HandedOver | Event::ConfigLoaded => {}
         }

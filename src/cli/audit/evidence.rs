@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::audit::checkpoint::{Checkpoint, VerifierKey};
+use crate::audit::checkpoint::{Checkpoint, CheckpointError, VerifierKey};
 use crate::audit::record::MAX_RECORD_BYTES;
 use crate::audit::rocks::RocksStore;
 use crate::audit::storage::{Store, StoreError, Walk};
-use crate::audit::verify::{BrokenOff, Fault, Report, Verifier};
+use crate::audit::verify::{BrokenOff, Fault, FaultKind, Report, Verifier};
 
 /// What is to be verified.
 pub(super) enum Evidence {
@@ -45,6 +45,19 @@ impl From<Fault> for Failure {
     }
 }
 
+/// What was given as a kept checkpoint of the log is none of it.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(super) struct NotKept(pub(super) CheckpointError);
+
+/// What a fault says of the log; an error if it says something of the kept checkpoint instead.
+fn failure(fault: Fault) -> Result<Failure, NotKept> {
+    match fault.kind {
+        FaultKind::NotKept(error) => Err(NotKept(error)),
+        _ => Ok(fault.into()),
+    }
+}
+
 /// How far a verification is: done, of all.
 pub(super) type Progress<'a> = dyn FnMut(u64, u64) + 'a;
 
@@ -62,7 +75,7 @@ impl Evidence {
         &self,
         key: VerifierKey,
         notes: Vec<Vec<u8>>,
-        against: Option<Checkpoint>,
+        against: Option<Vec<u8>>,
         progress: &mut Progress<'_>,
     ) -> Result<Verdict> {
         let mut verifier = match Verifier::new(key, notes) {
@@ -70,7 +83,7 @@ impl Evidence {
             Err(fault) => return Ok(Verdict::Fails(fault.into())),
         };
         if let Some(kept) = against {
-            verifier = verifier.against(kept);
+            verifier = verifier.against_note(&kept).map_err(NotKept)?;
         }
         // Unsigned, so it only helps to name an altered last record; without it a range is named.
         if let Self::Log(store) = self
@@ -83,8 +96,11 @@ impl Evidence {
             Self::Export(path) => feed_export(path, &mut verifier, progress)?,
         };
         Ok(match fed {
-            Fed::All => verifier.finish().map_or_else(|fault| Verdict::Fails(fault.into()), Verdict::Holds),
-            Fed::Fault(fault) => Verdict::Fails(fault.into()),
+            Fed::All => match verifier.finish() {
+                Ok(report) => Verdict::Holds(report),
+                Err(fault) => Verdict::Fails(failure(fault)?),
+            },
+            Fed::Fault(fault) => Verdict::Fails(failure(fault)?),
             Fed::Unreadable(error) => Verdict::Fails(unreadable(verifier, &error)),
         })
     }
@@ -162,9 +178,18 @@ fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<u
     Ok(read)
 }
 
-/// The kept checkpoints and the latest, ascending by size.
+/// The kept checkpoints, the latest that was cosigned, and the latest, ascending by size.
 pub(super) fn stored_notes(store: &dyn Store) -> Result<Vec<String>, StoreError> {
-    let mut notes: Vec<String> = store.kept_checkpoints()?.into_iter().map(|(_, note)| note).collect();
+    let mut kept = store.kept_checkpoints()?;
+    if let Some(cosigned) = store.latest_cosigned()?
+        && let Some((size, _)) = Checkpoint::stated(cosigned.as_bytes())
+    {
+        let at = kept.partition_point(|(kept, _)| *kept <= size);
+        if at.checked_sub(1).and_then(|before| kept.get(before)).is_none_or(|(_, note)| *note != cosigned) {
+            kept.insert(at, (size, cosigned));
+        }
+    }
+    let mut notes: Vec<String> = kept.into_iter().map(|(_, note)| note).collect();
     if let Some(latest) = store.latest_checkpoint()?
         && notes.last() != Some(&latest)
     {

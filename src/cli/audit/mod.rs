@@ -7,15 +7,22 @@
 //! | [`mark`] | makes the outside mark of a log that has none yet |
 //! | [`list`], [`show`] | records for people and scripts |
 //! | [`export`] | all records, for somebody else to verify |
+//! | [`prove`], [`check_proof`] | that a record is in the log: proofs made, and checked anywhere |
+//! | [`consistency`] | that the log has only grown: the same |
+//! | `cosigned` | which of its checkpoints enough witnesses have cosigned |
 //! | `table` | records as rows for people |
 //! | `source` | where a log is, and how it is opened |
 //! | `evidence` | a log or an export, as a verifier needs it |
 
+pub mod check_proof;
+pub mod consistency;
+mod cosigned;
 pub mod create;
 mod evidence;
 pub mod export;
 pub mod list;
 pub mod mark;
+pub mod prove;
 pub mod show;
 mod source;
 mod table;
@@ -31,6 +38,7 @@ Examples:
   portcullis audit list --config gate/portcullis.toml --subject alice --decision deny
   portcullis audit show 42 --config gate/portcullis.toml
   portcullis audit export --config gate/portcullis.toml --out log.jsonl
+  portcullis audit prove 42 --config gate/portcullis.toml > 42.tlog-proof
   portcullis audit verify log.jsonl --vkey \"$(cat log.vkey)\"
 
 Exit codes: 0 fine, 1 the log does not hold, 2 wrong use or unreadable input.";

@@ -22,11 +22,16 @@ pub(super) struct Source {
 impl Source {
     /// Opens the log as it is now.
     pub(super) fn open(&self) -> Result<RocksStore> {
-        match (&self.log, &self.config) {
-            (Some(dir), _) => Ok(RocksStore::open_read_only(dir)?),
-            (None, Some(config)) => Ok(RocksStore::open_read_only(&settings(config)?.log.dir)?),
-            (None, None) => Err(anyhow!("name the log by --config or --log")),
-        }
+        open(self.log.as_deref(), self.config.as_deref())
+    }
+}
+
+/// Opens the log in `log`, or that of `config`, as it is now.
+pub(super) fn open(log: Option<&Path>, config: Option<&Path>) -> Result<RocksStore> {
+    match (log, config) {
+        (Some(dir), _) => Ok(RocksStore::open_read_only(dir)?),
+        (None, Some(config)) => Ok(RocksStore::open_read_only(&settings(config)?.log.dir)?),
+        (None, None) => Err(anyhow!("name the log by --config or --log")),
     }
 }
 

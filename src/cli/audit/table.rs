@@ -123,7 +123,12 @@ fn event_text(record: &Record<'_>) -> String {
         let count = of("count")?;
         Some(of("decision_index").map_or_else(|| count.clone(), |index| format!("{count} more like {index}")))
     };
-    of("error").or_else(|| of("origin")).or_else(|| of("version")).or_else(counted).unwrap_or_default()
+    of("error")
+        .or_else(|| of("origin"))
+        .or_else(|| of("version"))
+        .or_else(|| of("vkey"))
+        .or_else(counted)
+        .unwrap_or_default()
 }
 
 /// A value for people: a text as it is, anything that stands for a text as JSON.

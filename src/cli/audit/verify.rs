@@ -1,6 +1,6 @@
 //! `portcullis audit verify`.
 
-use std::io::Write as _;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -9,14 +9,18 @@ use base64::engine::general_purpose::STANDARD;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::evidence::{Evidence, Failure, Verdict};
+use super::cosigned::{self, Finding};
+use super::evidence::{Evidence, Failure, NotKept, Verdict};
 use super::source;
 use crate::app;
-use crate::audit::checkpoint::{Checkpoint, VerifierKey};
+use crate::app::log::LogError;
+use crate::audit::checkpoint::{Checkpoint, CheckpointError, KeyChain, NoteError, VerifierKey};
+use crate::audit::journal::keys::{self, LogKeys};
 use crate::audit::rocks::RocksStore;
 use crate::audit::verify::Report;
 use crate::cli::out::{Paint, count, grouped};
 use crate::cli::{Outcome, files};
+use crate::config::settings;
 
 /// Verifies a log.
 #[derive(Debug, clap::Args)]
@@ -24,12 +28,15 @@ use crate::cli::{Outcome, files};
 pub struct Args {
     #[command(flatten)]
     what: What,
-    /// The log's verifier key, as `portcullis keygen` printed it; with --config, instead of the config's key
+    /// A verifier key of the log's, as `portcullis keygen` printed it; with --config, instead of the config's key
     #[arg(long, value_name = "VKEY")]
     vkey: Option<String>,
     /// A checkpoint of this log that was kept elsewhere: the log must be that one, or have grown from it
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
+    /// A policy of witnesses (C2SP tlog-policy): as many of them as it asks for must have cosigned the log
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
     /// If the log holds, write its latest checkpoint to this new file, for a later --against
     #[arg(long, value_name = "FILE")]
     keep: Option<PathBuf>,
@@ -62,8 +69,10 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let kept = args.against.as_deref().map(read_kept).transpose()?;
     let (evidence, key) = find(args)?;
     let against = kept.map(|note| kept_checkpoint(note, &key)).transpose()?;
-    let extended = against.as_ref().map(Checkpoint::size);
+    let extended = against.as_deref().and_then(Checkpoint::claimed_size);
+    let policy = args.policy.as_deref().map(|path| cosigned::read_policy(path, &key)).transpose()?;
     let notes = evidence.notes()?;
+    let witnessed = policy.map(|policy| cosigned::judge(&policy, &notes));
     let latest = notes.last().cloned();
     let bar = progress_bar(&evidence)?;
     let verdict = evidence.verify(key.clone(), notes, against, &mut |done, of| {
@@ -74,10 +83,19 @@ pub fn run(args: &Args) -> Result<Outcome> {
         }
     });
     bar.finish_and_clear();
-    let verdict = verdict?;
-    if args.json { tell_json(&verdict, &key) } else { tell(&verdict, &key, extended) }?;
+    let verdict = verdict.map_err(|error| match error.downcast::<NotKept>() {
+        Ok(NotKept(source)) => {
+            let path = args.against.as_deref().unwrap_or(Path::new("")).display();
+            let said = format!("--against {path} is signed by no key that this log names for its size");
+            anyhow::Error::from(source).context(said)
+        }
+        Err(error) => error,
+    })?;
+    let witnessed = witnessed.as_ref();
+    if args.json { tell_json(&verdict, &key, witnessed) } else { tell(&verdict, &key, extended, witnessed) }?;
     match verdict {
         Verdict::Fails(_) => Ok(Outcome::DoesNotHold),
+        Verdict::Holds(_) if witnessed.is_some_and(|found| !found.holds()) => Ok(Outcome::DoesNotHold),
         Verdict::Holds(_) => {
             if let (Some(path), Some(note)) = (&args.keep, latest) {
                 files::write_public(path, &note).context("--keep")?;
@@ -93,13 +111,13 @@ fn find(args: &Args) -> Result<(Evidence, VerifierKey)> {
         args.vkey.as_deref().map(|vkey| VerifierKey::parse(vkey.trim()).context("--vkey")).transpose()?;
     if let Some(config) = &args.what.config {
         let settings = source::settings(config)?;
+        let store = RocksStore::open_read_only(&settings.log.dir)?;
         let key = match given {
             Some(key) => key,
-            None => app::log::signing_key(&settings.log)
-                .context("the log's key cannot be read; give its public half by --vkey")?
-                .verifier(),
+            None => configured_key(&settings.log, &store)
+                .context("the log's key cannot be read; give its public half by --vkey")?,
         };
-        return Ok((Evidence::Log(RocksStore::open_read_only(&settings.log.dir)?), key));
+        return Ok((Evidence::Log(store), key));
     }
     let key = given.ok_or_else(|| anyhow!("--vkey is missing: without a key nothing can be verified"))?;
     match (&args.what.log, &args.what.export) {
@@ -109,14 +127,28 @@ fn find(args: &Args) -> Result<(Evidence, VerifierKey)> {
     }
 }
 
+/// The configured key that is the log's: the retiring one as long as the log has not changed to the new one.
+fn configured_key(log: &settings::Log, store: &RocksStore) -> Result<VerifierKey, LogError> {
+    let LogKeys { signing, retiring, .. } = app::log::log_keys(log)?;
+    let signing = signing.verifier();
+    Ok(match (retiring, keys::chain(store)) {
+        (Some(retiring), Ok(chain)) if !chain.knows(&signing) => retiring.verifier(),
+        _ => signing,
+    })
+}
+
 /// The note of a kept checkpoint, and where it was.
 fn read_kept(path: &Path) -> Result<(&Path, Vec<u8>)> {
     Ok((path, std::fs::read(path).with_context(|| format!("--against {}", path.display()))?))
 }
 
-fn kept_checkpoint((path, note): (&Path, Vec<u8>), key: &VerifierKey) -> Result<Checkpoint> {
-    Checkpoint::open(&note, key)
-        .with_context(|| format!("--against {} is not a checkpoint of {}", path.display(), key.name()))
+/// The note, if it can be one of the log's: signed by `key`, or by none that is known before the log is read.
+fn kept_checkpoint((path, note): (&Path, Vec<u8>), key: &VerifierKey) -> Result<Vec<u8>> {
+    match Checkpoint::open(&note, key) {
+        Ok(_) | Err(CheckpointError::Note(NoteError::NotSigned { .. })) => Ok(note),
+        Err(error) => Err(error)
+            .with_context(|| format!("--against {} is not a checkpoint of {}", path.display(), key.name())),
+    }
 }
 
 /// A bar on stderr, if that is a terminal.
@@ -129,11 +161,16 @@ fn progress_bar(evidence: &Evidence) -> Result<ProgressBar> {
 }
 
 /// `extended` is the size of the checkpoint that the log was held against, if there was one.
-fn tell(verdict: &Verdict, key: &VerifierKey, extended: Option<u64>) -> Result<()> {
+fn tell(
+    verdict: &Verdict,
+    key: &VerifierKey,
+    extended: Option<u64>,
+    witnessed: Option<&Finding>,
+) -> Result<()> {
     let paint = Paint::of_stdout();
     let mut out = std::io::stdout().lock();
     match verdict {
-        Verdict::Holds(Report { records, checkpoints, root, last_time }) => {
+        Verdict::Holds(Report { records, checkpoints, root, last_time, keys }) => {
             writeln!(out, "{} {}", paint.good("the log holds:"), key.name())?;
             let last = last_time.map(|time| format!(", the last of {time}")).unwrap_or_default();
             writeln!(out, "  {}{last}", count(*records, "record"))?;
@@ -141,7 +178,13 @@ fn tell(verdict: &Verdict, key: &VerifierKey, extended: Option<u64>) -> Result<(
             if let Some(size) = extended {
                 writeln!(out, "  extends the kept checkpoint of {}", count(size, "record"))?;
             }
+            if let Some(found) = witnessed {
+                let told = found.tell(*records);
+                let told = if found.holds() { told } else { paint.bad(&told).to_string() };
+                writeln!(out, "  {told}")?;
+            }
             writeln!(out, "  key {key}")?;
+            tell_keys(&mut out, keys, key)?;
             writeln!(out, "  root {}", STANDARD.encode(root.0))?;
         }
         Verdict::Fails(Failure { index, proven, what }) => {
@@ -159,8 +202,26 @@ fn tell(verdict: &Verdict, key: &VerifierKey, extended: Option<u64>) -> Result<(
     Ok(())
 }
 
-fn tell_json(verdict: &Verdict, key: &VerifierKey) -> Result<()> {
-    let answer = match verdict {
+/// How the log's key changed, if it did.
+fn tell_keys(out: &mut impl Write, keys: &KeyChain, given: &VerifierKey) -> Result<()> {
+    let mut rotations = keys.rotations().peekable();
+    if rotations.peek().is_none() {
+        return Ok(());
+    }
+    for (index, key) in rotations {
+        writeln!(out, "  from record {index} on {key}, signed by both keys")?;
+    }
+    if let Some(since) = keys.rotations().find_map(|(index, key)| (key == given).then_some(index)) {
+        writeln!(
+            out,
+            "  the key given is the log's since record {since}: its checkpoints prove the records before, too"
+        )?;
+    }
+    Ok(())
+}
+
+fn tell_json(verdict: &Verdict, key: &VerifierKey, witnessed: Option<&Finding>) -> Result<()> {
+    let mut answer = match verdict {
         Verdict::Holds(report) => json!({
             "holds": true,
             "origin": key.name(),
@@ -168,6 +229,7 @@ fn tell_json(verdict: &Verdict, key: &VerifierKey) -> Result<()> {
             "checkpoints": report.checkpoints,
             "root": STANDARD.encode(report.root.0),
             "last_time": report.last_time.map(|time| time.to_string()),
+            "keys": keys_json(&report.keys),
         }),
         Verdict::Fails(failure) => json!({
             "holds": false,
@@ -177,7 +239,16 @@ fn tell_json(verdict: &Verdict, key: &VerifierKey) -> Result<()> {
             "fault": failure.what,
         }),
     };
+    if let (Some(found), Some(answer)) = (witnessed, answer.as_object_mut()) {
+        answer.insert("cosigned".into(), found.json());
+    }
     Ok(writeln!(std::io::stdout(), "{answer}")?)
+}
+
+/// Each key, and the index of the record from which on it is the log's.
+fn keys_json(keys: &KeyChain) -> Vec<serde_json::Value> {
+    let since = std::iter::once(0).chain(keys.rotations().map(|(index, _)| index));
+    keys.all().zip(since).map(|(key, since)| json!({"vkey": key.to_string(), "since": since})).collect()
 }
 
 const AFTER_HELP: &str = "\
@@ -185,17 +256,25 @@ Reads every record, in order, and checks the chain from each record to the next,
 the signature and root of every stored checkpoint. Works on a stopped log, on one that a gate is writing to, and on an \
 export. If the log does not hold, the first bad index is named.
 
+If the log's key has changed, any one of its keys will do. With the first one, each change is followed as it comes. With a \
+later one, the log must lead to it by changes that hold, and its checkpoints prove all records, those before it too. Prefer the \
+latest key you were given: whoever stole a retired one can still show another log to who knows no later one. A key \
+record whose signatures do not hold is the first bad index. A kept checkpoint may be signed by any key that was the log's at its size.
+
 A log alone cannot show that its end is missing, or that all of it was signed anew by somebody who has its key. A \
 checkpoint that was kept elsewhere can: see --keep and --against. The gate's own outside mark (log.mark_file) is one.
 
-In JSON: holds, origin, and records, checkpoints, root (base64), last_time; or first_bad_index, proven (records below \
-it are under a checkpoint that was met), fault.
+With --policy, it also asks that enough witnesses have cosigned a checkpoint of the log, and tells up to which record. The log may have grown since; what has not been cosigned yet rests on the log's own signature.
+
+In JSON: holds, origin, and records, checkpoints, root (base64), last_time, keys (vkey, since: from which record on); or first_bad_index, proven (records below \
+it are under a checkpoint that was met), fault; with --policy cosigned: met, size, by.
 
 Examples:
   portcullis audit verify --config gate/portcullis.toml
   portcullis audit verify --config gate/portcullis.toml --keep /mnt/elsewhere/monday
   portcullis audit verify --config gate/portcullis.toml --against /mnt/elsewhere/monday
+  portcullis audit verify --config gate/portcullis.toml --policy witnesses.policy
   portcullis audit verify --log gate/log --vkey \"$(cat log.vkey)\"
   portcullis audit verify log.jsonl --vkey \"$(cat log.vkey)\" --json
 
-Exit codes: 0 the log holds, 1 it does not, 2 wrong use or unreadable input.";
+Exit codes: 0 the log holds, 1 it does not or too few have cosigned it, 2 wrong use or unreadable input.";

@@ -8,12 +8,17 @@ use super::super::file;
 use super::super::settings::{
     Disk, Durability, Format, Holds, Level, Log, Logging, OnMismatch, Policy, Verify,
 };
-use super::super::word::{Field, Spot};
+use super::super::word::{Field, Said, Spot};
 use super::scalar::{authority, choice, duration, number, size};
 use super::{Check, section};
 
 impl Check {
-    pub(super) fn log(&mut self, words: &Field<file::Log>, root: &Spot) -> Option<Log> {
+    pub(super) fn log(
+        &mut self,
+        words: &Field<file::Log>,
+        witnesses: &Field<Vec<Said<file::Witness>>>,
+        root: &Spot,
+    ) -> Option<Log> {
         let (words, spot) = section(words, root, "log")?;
         let dir = self.path(&words.dir, spot.missing("dir", "dir = \"../data/log\""));
         let state_dir =
@@ -31,6 +36,9 @@ impl Check {
             spot.missing("key_file", "key_file = \"../data/keys/log.pem\""),
             Holds::SigningKey,
         );
+        let retiring_key_file = self.maybe_named(&words.retiring_key_file, Holds::SigningKey);
+        let week = Duration::from_secs(7 * 86_400);
+        let key_overlap = self.value(&words.key_overlap, week, duration("0s", "365d"));
         let durability = self.value(&words.durability, Durability::Fsync, |text| {
             choice(text, &[("fsync", Durability::Fsync), ("os", Durability::Os)])
         });
@@ -41,11 +49,14 @@ impl Check {
         let block_cache = self.value(&memory.block_cache, 32 << 20, size("1MiB", "64GiB"));
         let mark_file = self.mark_file(&words.mark_file, dir.as_deref());
         let disk = self.disk(&words.disk, &spot);
+        let witnessing = self.witnessing(&words.witnesses, witnesses, &spot);
         Some(Log {
             dir: dir?,
             state_dir: state_dir?,
             origin: origin?,
             key_file: key_file?,
+            retiring_key_file: retiring_key_file?,
+            key_overlap: key_overlap?,
             durability: durability?,
             timeout: timeout?,
             queue: queue?,
@@ -53,6 +64,7 @@ impl Check {
             block_cache: block_cache?,
             mark_file: mark_file?,
             disk: disk?,
+            witnessing: witnessing?,
         })
     }
 

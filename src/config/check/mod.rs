@@ -6,6 +6,7 @@ mod listener;
 mod log;
 mod scalar;
 mod service;
+mod witness;
 
 use std::path::{Path, PathBuf};
 
@@ -57,7 +58,7 @@ impl Check {
         let health = self.health(&words.health, root);
         self.listeners_apart(words);
         self.certificates_fit(words);
-        let log = self.log(&words.log, root);
+        let log = self.log(&words.log, &words.witness, root);
         let policy = self.policy(&words.policy, root);
         let identity = self.identity(&words.identity, root);
         let issuers = self.issuers(&words.issuer, client_certs(words));

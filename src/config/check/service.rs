@@ -162,6 +162,7 @@ impl Check {
             collapse: collapse?,
             health_checks: health_checks?,
             redact: redact?,
+            log_reads: false,
         })
     }
 

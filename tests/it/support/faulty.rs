@@ -155,6 +155,18 @@ impl Store for FaultyStore {
         self.inner.kept_checkpoints_from(from, most)
     }
 
+    fn keep_cosigned(&self, size: u64, note: &str, keep: bool) -> Result<(), StoreError> {
+        self.inner.keep_cosigned(size, note, keep)
+    }
+
+    fn latest_cosigned(&self) -> Result<Option<String>, StoreError> {
+        self.inner.latest_cosigned()
+    }
+
+    fn key_records(&self) -> Result<Vec<u64>, StoreError> {
+        self.inner.key_records()
+    }
+
     fn open_allows(&self) -> Result<Vec<u64>, StoreError> {
         self.inner.open_allows()
     }

@@ -34,6 +34,7 @@ p, role:admin, app, /admin/*, .*, allow
 p, role:suspended, app, /*, .*, deny
 p, role:auditor, admin, /v1/*, .*, allow
 p, role:auditor, admin, /checkpoint, .*, allow
+p, role:auditor, admin, /tile/*, .*, allow
 g, role:admin, role:viewer
 ";
 
@@ -494,6 +495,10 @@ impl Here {
 
     pub fn wire(&self) -> Wire {
         Wire::open(self.running.front[0])
+    }
+
+    pub fn admin_wire(&self) -> Wire {
+        Wire::open(self.running.admin)
     }
 
     pub fn health(&self) -> Client {

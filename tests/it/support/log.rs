@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use portcullis::audit::checkpoint::VerifierKey;
+use portcullis::audit::hash::Hash;
 use portcullis::audit::rocks::RocksStore;
 use portcullis::audit::storage::{Store, Walk};
 use portcullis::audit::verify::{Fault, Report, Verifier};
@@ -26,6 +27,18 @@ pub fn stored(dir: &Path) -> Vec<Vec<u8>> {
         })
         .unwrap();
     records
+}
+
+/// RFC 6962's MTH, as it stands there.
+pub fn mth(leaves: &[Hash]) -> Hash {
+    match leaves {
+        [] => Hash::of(b""),
+        [leaf] => *leaf,
+        leaves => {
+            let (left, right) = leaves.split_at(leaves.len().next_power_of_two() / 2);
+            Hash::node(&mth(left), &mth(right))
+        }
+    }
 }
 
 /// Verifies a log as an auditor would who has nothing but its directory and the key.

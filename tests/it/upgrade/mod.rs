@@ -13,7 +13,7 @@ use http_body_util::BodyExt as _;
 use serde_json::Value;
 
 use self::callers::Callers;
-use crate::support::gate::BINARY;
+use crate::support::gate::{BINARY, ORIGIN};
 use crate::support::{Act, Gate, Setup, Site, Upstream, block_on, log, poll, until};
 
 /// A process that would take over, with a ready file and an output of its own.
@@ -90,6 +90,29 @@ fn each_has_one_record(answered: &[String], records: &[Value]) {
     }
     for path in answered {
         assert_eq!(decisions.get(path.as_str()), Some(&1), "{path} was answered");
+    }
+}
+
+#[test]
+fn a_take_over_can_change_the_logs_key() {
+    let upstream = Upstream::start(Act::Answer);
+    let site = Setup::new(&upstream).site();
+    let gate = site.start();
+    let callers = Callers::start(gate.front);
+    until("some load", || callers.answered() >= 200);
+    let made = site.command(&["keygen", "--origin", ORIGIN, "--out", "new.pem"]);
+    assert!(made.status.success());
+    let new = String::from_utf8(made.stdout).unwrap();
+    site.edit_config("key_file = \"log.pem\"", "key_file = \"new.pem\"\nretiring_key_file = \"log.pem\"");
+    let next = Successor::spawn(&site, "next").serves(&site);
+    gate.wait();
+    let before = callers.answered();
+    until("some load on the next", || callers.answered() >= before + 200);
+    let answered = callers.stop();
+    next.stop();
+    each_has_one_record(&answered, &site.records());
+    for vkey in [&site.vkey, new.trim()] {
+        assert_eq!(log::verify(&site.log_dir(), vkey).unwrap().keys.all().count(), 2);
     }
 }
 

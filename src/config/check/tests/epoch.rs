@@ -24,12 +24,15 @@ dir = "log"
 state_dir = "state"
 origin = "gate.example.com/1"
 key_file = "log.pem"
+retiring_key_file = "old.pem"
+key_overlap = "9d"
 durability = "fsync"
 timeout = "5s"
 queue = 5
 memory = { write_buffer = "64MiB", block_cache = "32MiB" }
 mark_file = "gate.mark"
 disk = { low = "2GiB", reserve = "100MiB" }
+witnesses = { mode = "async", quorum = 1, max_age = "45s" }
 [policy]
 model = "model.conf"
 files = ["one.csv", "two.csv"]
@@ -39,6 +42,15 @@ timeout = "50ms"
 leeway = "30s"
 remember = 6
 headers = { subject = "X-Sub", roles = "X-Roles" }
+[[witness]]
+name = "north"
+url = "https://north.example.com/w"
+vkey = "witness.example.com/w1+4bdc7eaa+BP0XJDhaoMdbZPt4zWAvodmR/ev3axPFjtcC6sg16fYY"
+ca_file = "north.pem"
+[[witness]]
+name = "south"
+url = "http://south.example.com"
+vkey = "remora.n621.de+da77ade7+BOvN63jn/bLvkieywe8R6UYAtVtNbZpXh34x7onlmtw2"
 [[issuer]]
 name = "main"
 issuer = "https://id.example.com"
@@ -123,6 +135,8 @@ const CHANGES: &[(&str, &str)] = &[
     ("\"state\"", "\"state2\""),
     ("gate.example.com/1", "gate.example.com/2"),
     ("log.pem", "log2.pem"),
+    ("old.pem", "old2.pem"),
+    ("\"9d\"", "\"8d\""),
     ("\"fsync\"", "\"os\""),
     ("\"5s\"\nqueue", "\"6s\"\nqueue"),
     ("queue = 5", "queue = 6"),
@@ -132,6 +146,13 @@ const CHANGES: &[(&str, &str)] = &[
     ("mark_file = \"gate.mark\"\n", ""),
     ("2GiB", "3GiB"),
     ("100MiB", "101MiB"),
+    ("\"async\"", "\"bounded\""),
+    ("quorum = 1", "quorum = 2"),
+    ("45s", "46s"),
+    ("\"north\"", "\"west\""),
+    ("north.example.com/w\"", "north.example.com/v\""),
+    ("north.pem", "west.pem"),
+    ("ca_file = \"north.pem\"\n", ""),
     ("model.conf", "model2.conf"),
     ("[\"one.csv\", \"two.csv\"]", "[\"two.csv\", \"one.csv\"]"),
     ("watch = true", "watch = false"),
@@ -289,7 +310,7 @@ fn a_change_without_meaning_keeps_the_epoch() {
 fn the_canonical_form_is_frozen() {
     // Records name epochs for ever, so a change of this form is a change of version.
     insta::assert_snapshot!(canonical(&good(&format!("{LEAST}{ISSUER}"))), @r#"
-    portcullis config v4
+    portcullis config v5
     [server]
     listen = 127.0.0.1:8080
     workers = 0
@@ -305,6 +326,7 @@ fn the_canonical_form_is_frozen() {
     state_dir = "state"
     origin = "gate.example.com/1"
     key_file = "log.pem"
+    key_overlap = 604800000
     durability = fsync
     timeout = 5000
     queue = 4096
@@ -387,12 +409,21 @@ fn listeners_origin_key_and_log_need_a_restart_and_nothing_else_does() {
             "\"state\"" => &["log.state_dir"],
             "gate.example.com/1" => &["log.origin"],
             "log.pem" => &["log.key_file"],
+            "old.pem" => &["log.retiring_key_file"],
+            "\"9d\"" => &["log.key_overlap"],
             "\"fsync\"" => &["log.durability"],
             "\"5s\"\nqueue" => &["log.timeout"],
             "queue = 5" => &["log.queue"],
             "64MiB" | "\"32MiB\"" => &["log.memory"],
             "gate.mark" | "mark_file = \"gate.mark\"\n" => &["log.mark_file"],
             "2GiB" | "100MiB" => &["log.disk"],
+            "\"async\""
+            | "quorum = 1"
+            | "45s"
+            | "\"north\""
+            | "north.example.com/w\""
+            | "north.pem"
+            | "ca_file = \"north.pem\"\n" => &["log.witnesses"],
             "enabled = true" | "\"3h\"" | "rate = 777" | "\"alert\"" => &["verify"],
             "\"info\"" | "\"text\"" => &["logging"],
             _ => &[],

@@ -1,8 +1,8 @@
 use std::path::Path;
 
-use super::{ISSUER, LEAST, faults, good, message, with};
+use super::{ISSUER, LEAST, fault_after, faults, good, message, with};
 use crate::access::route::HostPattern;
-use crate::config::settings::{Algorithm, CorsOrigins, Durability, KeySource, Upstream};
+use crate::config::settings::{Algorithm, CorsOrigins, Durability, KeySource, Upstream, WitnessMode};
 
 #[test]
 fn the_least_there_can_be_means_this() {
@@ -105,4 +105,33 @@ fn a_mark_outlives_the_log_and_the_alarm_comes_before_the_stop() {
         "log.disk.low: 33554432 bytes is less than the 67108864 of `reserve`; write more, so that the alarm comes \
          before the stop"
     );
+}
+
+#[test]
+fn witnesses_are_named_once_each_with_a_key_of_a_witness() {
+    const NORTH: &str = "name = \"north\"\nurl = \"https://n.example.com/w/\"\nvkey = \"witness.example.com/w1+4bdc7eaa+BP0XJDhaoMdbZPt4zWAvodmR/ev3axPFjtcC6sg16fYY\"\n";
+    const SOUTH: &str = "name = \"south\"\nurl = \"http://s.example.com\"\nvkey = \"remora.n621.de+da77ade7+BOvN63jn/bLvkieywe8R6UYAtVtNbZpXh34x7onlmtw2\"\n";
+    let both = format!("\n[[witness]]\n{NORTH}[[witness]]\n{SOUTH}");
+    let witnessing = good(&format!("{LEAST}{both}")).log.witnessing;
+    assert_eq!((witnessing.quorum, witnessing.mode), (2, WitnessMode::Async));
+    assert_eq!(witnessing.witnesses[0].url.to_string(), "https://n.example.com/w");
+    let told = |more: &str| fault_after(more);
+    assert!(told(&format!("{both}ca_file = \"x.pem\"\n")).contains("not asked over https"));
+    assert!(told(&both.replace("\"south\"", "\"north\"")).contains("give each its own"));
+    assert!(
+        told(&format!("\n[[witness]]\n{NORTH}[[witness]]\n{}", NORTH.replace("north", "n2")))
+            .contains("counts once")
+    );
+    assert!(told(&both.replace("http://s.example.com", "ftp://s.example.com")).contains("http or https URL"));
+    assert!(
+        told(&both.replace("http://s.example.com", "http://u:p@s.example.com")).contains("http or https URL")
+    );
+    assert!(told(&both.replace("remora", "remorb")).contains("key ID does not belong"));
+    let of = |witnesses: &str, both: &str| {
+        with("key_file", &format!("key_file = \"log.pem\"\nwitnesses = {witnesses}")) + both
+    };
+    assert_eq!(good(&of("{ quorum = 1, mode = \"required\" }", &both)).log.witnessing.quorum, 1);
+    assert!(faults(&of("{ quorum = 3 }", &both)).contains("from 1 to 2"));
+    assert!(faults(&of("{ quorum = 0 }", &both)).contains("from 1 to 2"));
+    assert!(faults(&of("{ mode = \"async\" }", "")).contains("without a witness"));
 }

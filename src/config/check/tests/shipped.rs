@@ -36,9 +36,9 @@ fn uncommented(examples: bool) -> String {
     let mut in_example = false;
     let mut out = String::new();
     for line in SHIPPED.lines() {
-        in_example = !line.is_empty() && (in_example || line == "# [[issuer]]");
+        in_example = !line.is_empty() && (in_example || matches!(line, "# [[issuer]]" | "# [[witness]]"));
         let bare = line.strip_prefix("# ").unwrap_or_default();
-        let is_key = bare == "[[issuer]]"
+        let is_key = matches!(bare, "[[issuer]]" | "[[witness]]")
             || bare.split_once(" = ").is_some_and(|(key, _)| {
                 key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b == b'2')
             });
@@ -50,6 +50,8 @@ fn uncommented(examples: bool) -> String {
                 "rewrite_prefix =",
                 "cors = { mode = \"answer\"",
                 "mark_file =",
+                "witnesses =",
+                "retiring_key_file =",
                 "health_checks =",
                 "redact =",
                 "rate =",
@@ -87,6 +89,7 @@ fn the_shipped_examples_load_too() {
     let settings = good(&written);
     assert_eq!(settings.issuers.len(), 2);
     assert!(settings.server.client_certs.is_some());
+    assert_eq!(settings.log.witnessing.witnesses.len(), 1);
     assert!(settings.server.tls.is_some() && settings.admin.tls.is_some());
     assert_eq!(settings.services[0].route.preflights, Preflights::Answer);
     assert_eq!(settings.services[0].route.rewrite.as_deref(), Some("/v2"));

@@ -4,11 +4,14 @@
 //! largest first. That is all that appending and the root need. What proofs need besides lies in storage, and only
 //! every fourth level of it: nodes of level 4, 8, 12, …, each handed out once, when its subtree is complete. Leaf
 //! hashes (level 0) are in the records themselves. Whatever lies between is at most 15 hashes away, and a tile row
-//! (C2SP tlog-tiles: levels 0, 8, 16, …) is one contiguous range.
+//! (C2SP tlog-tiles: levels 0, 8, 16, …) is one contiguous range. [`proof`] makes proofs of these, and checks them; [`tile`] knows tiles by their paths.
 //!
 //! Invariants of a frontier:
 //! 1. `peaks.len() == size.count_ones()`; the k-th peak is the root of the subtree of the k-th highest set bit.
 //! 2. Peaks cover leaves `0..size` left to right without a gap.
+
+pub mod proof;
+pub mod tile;
 
 use super::hash::Hash;
 
