@@ -20,7 +20,7 @@
 //! # Which key signs
 //!
 //! A log's key can change, by a record that both keys sign. A verifier is given one key of the log, whichever, and
-//! follows from there ([`keys`]): each checkpoint must be signed by the key in force at its size.
+//! follows from there: each checkpoint must be signed by the key in force at its size.
 
 mod fault;
 mod keys;
