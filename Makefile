@@ -17,8 +17,9 @@ ifeq ($(shell uname -m),x86_64)
 ROCKSDB_FLAGS := -msse4.2 -mpclmul
 endif
 
-# What Debian must bring: a C++ compiler for RocksDB (the tests use its C side for faulty disks), libclang for bindings.
-APT_PACKAGES := g++ libclang1-14 libclang-common-14-dev
+# What Debian must bring: a C++ compiler for RocksDB (the tests use its C side for faulty disks), libclang for bindings, and
+# Python for the verifier in docs/verify.md, which the tests run.
+APT_PACKAGES := g++ libclang1-14 libclang-common-14-dev python3 python3-cryptography
 
 .PHONY: help
 help: ## list the targets

@@ -44,4 +44,5 @@ mod readme;
 mod reload;
 mod tiles;
 mod upgrade;
+mod verifiers;
 mod witness;
