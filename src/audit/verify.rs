@@ -141,7 +141,7 @@ where
     /// # Errors
     /// [`CheckpointError::Malformed`]: it is no checkpoint.
     pub fn against_note(mut self, note: &[u8]) -> Result<Self, CheckpointError> {
-        let size = Checkpoint::claimed_size(note).ok_or(CheckpointError::Malformed)?;
+        let (size, _) = Checkpoint::stated(note).ok_or(CheckpointError::Malformed)?;
         self.against = Some(Due { size, note: note.to_vec(), opened: None });
         Ok(self)
     }

@@ -80,11 +80,6 @@ impl Checkpoint {
         Self::parse(note.text()).ok_or(CheckpointError::Malformed)?.of(key.name())
     }
 
-    /// The size that a note states, whoever signed it; `None` if its text is not a checkpoint.
-    pub fn claimed_size(note: &[u8]) -> Option<u64> {
-        Some(Self::parse(Note::parse(note).ok()?.text())?.size)
-    }
-
     /// Itself, if it is of the log named so.
     fn of(self, origin: &str) -> Result<Self, CheckpointError> {
         if self.origin != origin {
@@ -93,8 +88,8 @@ impl Checkpoint {
         Ok(self)
     }
 
-    /// What a note states of size and root, whoever signed it: for those who made it themselves. `None` if it is no
-    /// checkpoint.
+    /// What a note states of size and root, whoever signed it: for those who made it themselves, or have to know the size
+    /// to say whose signature it must bear. `None` if it is no checkpoint.
     pub fn stated(note: &[u8]) -> Option<(u64, Hash)> {
         let stated = Self::parse(Note::parse(note).ok()?.text())?;
         Some((stated.size, stated.root))

@@ -77,7 +77,7 @@ impl Keys {
             Err(CheckpointError::Note(NoteError::NotSigned { .. })) => None,
             Err(error) => return Err(error),
         };
-        let size = Checkpoint::claimed_size(note).ok_or(CheckpointError::Malformed)?;
+        let (size, _) = Checkpoint::stated(note).ok_or(CheckpointError::Malformed)?;
         Ok(Due { size, note: note.to_vec(), opened })
     }
 

@@ -69,7 +69,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let kept = args.against.as_deref().map(read_kept).transpose()?;
     let (evidence, key) = find(args)?;
     let against = kept.map(|note| kept_checkpoint(note, &key)).transpose()?;
-    let extended = against.as_deref().and_then(Checkpoint::claimed_size);
+    let extended = against.as_deref().and_then(Checkpoint::stated).map(|(size, _)| size);
     let policy = args.policy.as_deref().map(|path| cosigned::read_policy(path, &key)).transpose()?;
     let notes = evidence.notes()?;
     let witnessed = policy.map(|policy| cosigned::judge(&policy, &notes));
