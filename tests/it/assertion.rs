@@ -291,8 +291,8 @@ fn a_key_that_cannot_be_used_is_refused_with_what_to_do_and_the_old_one_signs_on
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     std::fs::set_permissions(site.path("says.pem"), mode).unwrap();
     let checked = site.command(&["check", "--config", "gate.toml"]);
-    assert!(!checked.status.success());
-    assert!(String::from_utf8_lossy(&checked.stderr).contains("chmod 600"), "{checked:?}");
+    assert!(!checked.status.success(), "{checked:?}");
+    assert!(String::from_utf8_lossy(&checked.stdout).contains("chmod 600"), "{checked:?}");
 }
 
 /// A program of the document, and what runs it.
