@@ -18,6 +18,7 @@ use crate::audit::rocks::{OpenError, RocksOptions, RocksStore};
 use crate::audit::storage::{Durability, LogIdentity, Store};
 use crate::clock::Clock;
 use crate::config::settings::{self, Settings};
+use crate::policy::PolicyText;
 
 /// Why a log cannot be created or opened.
 #[derive(Debug, thiserror::Error)]
@@ -172,11 +173,11 @@ pub fn missing(log: &settings::Log, keys: &LogKeys) -> LogError {
 /// # Errors
 /// [`StartError`]; an origin that has been used stays so.
 pub fn create_log(settings: &Settings) -> Result<String, StartError> {
-    let epochs = assemble_unlistening(settings, &Clock::system())?.epochs;
-    Ok(create(&settings.log, epochs)?)
+    let parts = assemble_unlistening(settings, &Clock::system())?;
+    Ok(create(&settings.log, parts.epochs, parts.policy().text())?)
 }
 
-fn create(log: &settings::Log, epochs: Epochs) -> Result<String, LogError> {
+fn create(log: &settings::Log, epochs: Epochs, policy: &PolicyText) -> Result<String, LogError> {
     privileges::keep_files_private();
     let clock = Clock::system();
     let key = signing_key(log)?;
@@ -196,6 +197,7 @@ fn create(log: &settings::Log, epochs: Epochs) -> Result<String, LogError> {
     let verifier = key.verifier();
     Marker::of(&log.state_dir, key.origin().as_str()).set(&identity, clock.now())?;
     let store = Arc::new(RocksStore::create(&log.dir, &identity, rocks_options(log))?);
+    store.keep_policy(epochs.policy, policy.as_bytes()).map_err(ReconcileError::from)?;
     let options = JournalOptions { queue: 1, timeout: log.timeout, denial_bytes: None };
     let (journal, writer) = Journal::open(Arc::<RocksStore>::clone(&store), key, clock, options, epochs)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

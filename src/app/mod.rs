@@ -262,6 +262,7 @@ async fn run<U: Future<Output = ()>>(
     };
     let epochs = parts.epochs;
     let (journal, writer) = Journal::open(Arc::clone(&store), keys, clock.clone(), options, epochs)?;
+    store.keep_policy(epochs.policy, parts.policy().text().as_bytes()).map_err(ReconcileError::from)?;
     journal.event(epochs, &Event::Started { version: env!("CARGO_PKG_VERSION") }).await?;
 
     let (refusals, space) = (Arc::new(Refusals::default()), Space::default());
@@ -320,7 +321,7 @@ async fn run<U: Future<Output = ()>>(
     let reloader = Reloader::start(
         Arc::clone(&live),
         refusals,
-        journal.clone(),
+        (journal.clone(), Arc::clone(&store)),
         clock.clone(),
         (settings, source.config_path),
         drain.clone(),

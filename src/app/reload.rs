@@ -11,10 +11,11 @@ use tokio::sync::{Mutex, oneshot, watch};
 use super::assemble::{AssembleError, Parts, assemble, sources};
 use crate::audit::journal::{Journal, Unrecorded};
 use crate::audit::record::{Epochs, Event};
+use crate::audit::storage::{Store, StoreError};
 use crate::clock::Clock;
 use crate::config::settings::needs_restart;
 use crate::config::{ConfigErrors, Environment, Settings};
-use crate::policy::{Policy, Watcher};
+use crate::policy::{Policy, PolicyText, Watcher};
 use crate::proxy::forward::Target;
 use crate::proxy::gate::Gate;
 use crate::proxy::live::{Live, Refusal, Refusals};
@@ -28,6 +29,7 @@ pub(super) struct Inner {
     pub(super) live: Arc<ArcSwap<Live>>,
     pub(super) refusals: Arc<Refusals>,
     pub(super) journal: Journal,
+    store: Arc<dyn Store>,
     pub(super) clock: Clock,
     config_path: Option<PathBuf>,
     pub(super) drain: Drain,
@@ -56,6 +58,8 @@ enum Refused {
     Panicked(#[from] tokio::task::JoinError),
     #[error("it could not be recorded: {0}")]
     Unrecorded(#[from] Unrecorded),
+    #[error("its text could not be kept: {0}")]
+    Unkept(#[from] StoreError),
 }
 
 impl Reloader {
@@ -64,7 +68,7 @@ impl Reloader {
     pub fn start(
         live: Arc<ArcSwap<Live>>,
         refusals: Arc<Refusals>,
-        journal: Journal,
+        (journal, store): (Journal, Arc<dyn Store>),
         clock: Clock,
         (settings, config_path): (Settings, Option<PathBuf>),
         drain: Drain,
@@ -72,8 +76,17 @@ impl Reloader {
         let refreshing = keep_keys_fresh(&live.load());
         let current = Mutex::new(Current { settings, _refreshing: refreshing });
         let reloaded = watch::Sender::new(());
-        let reloader =
-            Self(Arc::new(Inner { live, refusals, journal, clock, config_path, drain, current, reloaded }));
+        let reloader = Self(Arc::new(Inner {
+            live,
+            refusals,
+            journal,
+            store,
+            clock,
+            config_path,
+            drain,
+            current,
+            reloaded,
+        }));
         tokio::task::spawn_local(reloader.clone().watch());
         tokio::task::spawn_local(reloader.clone().watch_certificates());
         reloader
@@ -167,12 +180,21 @@ impl Reloader {
         epochs: Epochs,
         policy: &Policy,
         settings: &Settings,
-    ) -> Result<(), Unrecorded> {
+    ) -> Result<(), Refused> {
+        self.keep_policy(policy.text().clone()).await?;
         let files = file_names(settings);
         let files: Vec<&str> = files.iter().map(String::as_str).collect();
         let counts = policy.counts();
         let rows = counts.rules as u64 + counts.links as u64;
-        self.0.journal.event(epochs, &Event::PolicyLoaded { rows, files: &files }).await.map(drop)
+        self.0.journal.event(epochs, &Event::PolicyLoaded { rows, files: &files }).await?;
+        Ok(())
+    }
+
+    /// Before anything is decided by it: a decision whose policy nobody can read any more is none to rely on.
+    async fn keep_policy(&self, text: PolicyText) -> Result<(), Refused> {
+        let store = Arc::clone(&self.0.store);
+        let kept = tokio::task::spawn_blocking(move || store.keep_policy(text.epoch(), text.as_bytes()));
+        Ok(kept.await??)
     }
 
     /// Loads config and policy from their files; if all of it holds, it takes the place of what is in force.
@@ -227,6 +249,7 @@ impl Reloader {
         let old = self.0.live.load_full();
         let epochs = parts.epochs;
         if epochs.policy != old.epochs.policy {
+            self.keep_policy(parts.policy().text().clone()).await?;
             let files = file_names(&settings);
             let files: Vec<&str> = files.iter().map(String::as_str).collect();
             self.0.journal.event(epochs, &Event::PolicyLoaded { rows: parts.rows(), files: &files }).await?;

@@ -78,6 +78,14 @@ impl Drop for Return<'_> {
 }
 
 impl Store for LentStore {
+    fn keep_policy(&self, epoch: Hash, text: &[u8]) -> Result<(), StoreError> {
+        self.borrow()?.store.keep_policy(epoch, text)
+    }
+
+    fn policy(&self, epoch: Hash) -> Result<Option<Vec<u8>>, StoreError> {
+        self.borrow()?.store.policy(epoch)
+    }
+
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         self.borrow()?.store.commit(batch)
     }

@@ -5,6 +5,7 @@
 //! | `records` | index, 8 bytes big-endian | record bytes |
 //! | `nodes` | level, 1 byte; position, 8 bytes big-endian | hash, 32 bytes |
 //! | `checkpoints` | size, 8 bytes big-endian | signed note |
+//! | `policies` | a policy's epoch, 32 bytes | its text, whose hash the epoch is |
 //! | `open` | index of an allow, 8 bytes big-endian | empty |
 //! | `meta` | `format`, `origin`, `vkey`, `latest`, `cosigned`, `tip` | `1`; text; text; signed note; signed note; leaf hash, 32 bytes |
 //! | `meta` | `keys` | indexes of the records that changed the log's key, 8 bytes big-endian each; absent if none did |
@@ -148,6 +149,8 @@ impl RocksStore {
     pub fn open(dir: &Path, options: RocksOptions) -> Result<Self, OpenError> {
         present(dir)?;
         let mut database = database_options(options);
+        // Those that logs from before do not have.
+        database.create_missing_column_families(true);
         // Not of a secondary's: RocksDB does not support it there.
         database.set_track_and_verify_wals_in_manifest(true);
         let db = DB::open_cf_descriptors(&database, dir, families(options)).map_err(|source| {
@@ -177,8 +180,12 @@ impl RocksStore {
         // A secondary must keep every file open, since the primary may delete one at any time.
         database.set_max_open_files(-1);
         let scratch = Scratch::new().map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
-        let db = DB::open_cf_descriptors_as_secondary(&database, dir, &scratch.0, families(options))
-            .map_err(|source| OpenError::Engine { path: dir.to_owned(), source })?;
+        let engine = |source| OpenError::Engine { path: dir.to_owned(), source };
+        let there = DB::list_cf(&database, dir).map_err(engine)?;
+        let families =
+            families(options).into_iter().filter(|family| there.iter().any(|name| name == family.name()));
+        let db =
+            DB::open_cf_descriptors_as_secondary(&database, dir, &scratch.0, families).map_err(engine)?;
         Self::over(db, Durability::Fsync, Some(scratch)).checked(dir)
     }
 
@@ -337,6 +344,26 @@ impl Store for RocksStore {
         self.meta(COSIGNED_KEY)
     }
 
+    fn keep_policy(&self, epoch: Hash, text: &[u8]) -> Result<(), StoreError> {
+        if self.failed.load(Ordering::Acquire) {
+            return Err(StoreError::Failed);
+        }
+        let policies = self.family(POLICIES)?;
+        if self.db.get_cf(policies, epoch.0)?.is_some() {
+            return Ok(());
+        }
+        self.db.put_cf_opt(policies, epoch.0, text, &self.write).map_err(|error| {
+            self.failed.store(true, Ordering::Release);
+            error.into()
+        })
+    }
+
+    fn policy(&self, epoch: Hash) -> Result<Option<Vec<u8>>, StoreError> {
+        // A log that no gate has been started on since they are kept has none.
+        let Some(policies) = self.db.cf_handle(POLICIES) else { return Ok(None) };
+        Ok(self.db.get_cf(policies, epoch.0)?)
+    }
+
     fn key_records(&self) -> Result<Vec<u64>, StoreError> {
         let keys = self.db.get_cf(self.family(META)?, KEYS_KEY)?.unwrap_or_default();
         keys.chunks(8).map(index_of).collect()
@@ -401,6 +428,8 @@ fn families(options: RocksOptions) -> Vec<ColumnFamilyDescriptor> {
     plain.set_block_based_table_factory(&blocks);
     plain.set_write_buffer_size(options.write_buffer / 4);
     plain.set_compression_type(DBCompressionType::None);
+    let mut policies = plain.clone();
+    policies.set_compression_type(DBCompressionType::Zstd);
     let mut records = plain.clone();
     records.set_write_buffer_size(options.write_buffer / 2);
     records.set_compression_type(DBCompressionType::Zstd);
@@ -414,6 +443,7 @@ fn families(options: RocksOptions) -> Vec<ColumnFamilyDescriptor> {
         ColumnFamilyDescriptor::new(RECORDS, records),
         ColumnFamilyDescriptor::new(NODES, plain.clone()),
         ColumnFamilyDescriptor::new(CHECKPOINTS, plain.clone()),
+        ColumnFamilyDescriptor::new(POLICIES, policies),
         ColumnFamilyDescriptor::new(OPEN, plain.clone()),
         ColumnFamilyDescriptor::new(META, plain),
     ]
@@ -484,6 +514,7 @@ const RECORDS: &str = "records";
 const NODES: &str = "nodes";
 const CHECKPOINTS: &str = "checkpoints";
 const OPEN: &str = "open";
+const POLICIES: &str = "policies";
 const META: &str = "meta";
 
 const FORMAT_KEY: &str = "format";

@@ -6,7 +6,8 @@ use super::hash::Hash;
 use super::merkle::NodeId;
 use super::record::{Head, Kind};
 
-/// Where records live. One writer calls [`Store::commit`], one other thread [`Store::keep_cosigned`]; any thread may read.
+/// Where records live. One writer calls [`Store::commit`], one other thread [`Store::keep_cosigned`]; any thread may
+/// read, or [`Store::keep_policy`].
 ///
 /// # The contract
 /// 1. **All or nothing.** After a crash at any moment a batch is there whole or not at all, and if batch *n* is there,
@@ -17,7 +18,7 @@ use super::record::{Head, Kind};
 ///    that failed may have persisted). The caller never calls `commit` again on this store and never assumes either.
 /// 4. **Readers see commits whole** and in order, at once after `commit` returned.
 /// 5. **Nothing is ever rewritten** but the latest checkpoint, the latest cosigned one, the tip and the set of open
-///    allows; the list of key records grows; and a checkpoint that was kept gains signatures.
+///    allows; the list of key records grows, and so do the policies; and a checkpoint that was kept gains signatures.
 pub trait Store: Send + Sync + 'static {
     /// Writes one batch.
     ///
@@ -63,6 +64,16 @@ pub trait Store: Send + Sync + 'static {
 
     /// The latest checkpoint that was cosigned, with its cosignatures.
     fn latest_cosigned(&self) -> Result<Option<String>, StoreError>;
+
+    /// Keeps a policy's text for good under its epoch, durable when this returns; what is kept under it already stays. Any thread may
+    /// call it. An error is final, as one of `commit`.
+    ///
+    /// # Errors
+    /// Whatever kept it from being known to be durable.
+    fn keep_policy(&self, epoch: Hash, text: &[u8]) -> Result<(), StoreError>;
+
+    /// The text that is kept under a policy's epoch. The store does not know whether it hashes to it.
+    fn policy(&self, epoch: Hash) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// The indexes of the records of kind `key`, ascending. This is unsigned and only says where to look: who relies on
     /// what those records say checks their signatures.

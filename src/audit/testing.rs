@@ -82,6 +82,14 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
+    fn keep_policy(&self, _: Hash, _: &[u8]) -> Result<(), StoreError> {
+        unreachable!("nobody loads a policy here")
+    }
+
+    fn policy(&self, _: Hash) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(None)
+    }
+
     fn commit(&self, _: &Batch) -> Result<(), StoreError> {
         unreachable!("it grows by `grow`")
     }

@@ -14,6 +14,7 @@ use super::index::{Hits, Index};
 use super::model::{ModelText, RequestName};
 use super::patterns::{Function, PatternError};
 use super::rows::Row;
+use super::text::PolicyText;
 use crate::access::{Decision, Reason, Rule};
 use crate::audit::hash::Hash;
 
@@ -120,6 +121,7 @@ pub struct Policy {
     pub(super) rules: Vec<Arc<Rule>>,
     pub(super) links: Vec<Row>,
     pub(super) epoch: Hash,
+    pub(super) text: PolicyText,
     /// The model's file, and those of the rows.
     pub(super) files: (String, Vec<String>),
     pub(super) counts: Counts,
@@ -169,6 +171,11 @@ impl Policy {
     /// The policy's name: SHA-256 over model and policy files as loaded.
     pub fn epoch(&self) -> Hash {
         self.epoch
+    }
+
+    /// What it was loaded from, to be kept beside its decisions.
+    pub const fn text(&self) -> &PolicyText {
+        &self.text
     }
 
     /// The names of the model's file and of the policy files, in order, as loaded.

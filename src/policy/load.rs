@@ -22,8 +22,8 @@ use super::patterns::{Function, Patterns};
 use super::probe;
 use super::roles::RoleGraph;
 use super::rows::{self, Row};
+use super::text::PolicyText;
 use crate::access::Rule;
-use crate::audit::hash::Hash;
 
 /// Where a policy comes from.
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ impl Policy {
     }
 
     fn assembled(model: &Text, policies: &[Text], forms: PathForms) -> Result<Self, LoadError> {
-        let epoch = epoch(model, policies);
+        let text = PolicyText::of(model, policies);
         let read = ModelText::read(model)?;
         let in_matcher = |problem| LoadError::from(Fault::new(&model.name, Some(read.matcher_line), problem));
         let matcher = Matcher::read(&read).map_err(in_matcher)?;
@@ -102,7 +102,8 @@ impl Policy {
             model: read,
             rows: rules,
             links,
-            epoch,
+            epoch: text.epoch(),
+            text,
             files: (model.name.clone(), policies.iter().map(|text| text.name.clone()).collect()),
             probe_cost: std::time::Duration::ZERO,
         };
@@ -136,16 +137,6 @@ impl Row {
     pub fn rule(&self) -> Rule {
         Rule { text: self.text(), file: self.file.clone(), line: self.line }
     }
-}
-
-/// The policy's name: a hash over all texts, each after its length, so that no two policies share one.
-fn epoch(model: &Text, policies: &[Text]) -> Hash {
-    let mut bytes = b"portcullis policy v1\n".to_vec();
-    for text in std::iter::once(model).chain(policies) {
-        bytes.extend_from_slice(&(text.text.len() as u64).to_be_bytes());
-        bytes.extend_from_slice(text.text.as_bytes());
-    }
-    Hash::of(&bytes)
 }
 
 /// All rows, each of a known type, with the right number of fields and a known effect.
@@ -321,6 +312,7 @@ impl Policy {
             rows: self.rows.clone(),
             rules: self.rules.clone(),
             links: self.links.clone(),
+            text: self.text.clone(),
             files: self.files.clone(),
             ..*self
         }

@@ -21,6 +21,7 @@
 //! | [`raw`] | casbin-rs as it is, for comparing |
 //! | [`explain`] | one decision with all its reasons |
 //! | [`review`] | who may do what, what changes, what was hardly meant |
+//! | [`text`] | all of a policy's text in one piece: hashed, and kept |
 //! | [`watch`] | when policy files may have changed |
 //! | [`error`] | why a policy was refused |
 //!
@@ -51,6 +52,7 @@ pub mod raw;
 pub mod review;
 pub mod roles;
 pub mod rows;
+pub mod text;
 pub mod watch;
 
 pub use call::{Answer, Call};
@@ -61,6 +63,7 @@ pub use explain::Explanation;
 pub use expression::{Expression, Term, Test};
 pub use load::{Sources, Text};
 pub use paths::PathForms;
+pub use text::{PolicyText, Texts};
 pub use watch::{WatchError, Watcher};
 
 #[cfg(test)]

@@ -63,6 +63,14 @@ fn broken() -> StoreError {
 }
 
 impl Store for MoodyStore {
+    fn keep_policy(&self, epoch: Hash, text: &[u8]) -> Result<(), StoreError> {
+        self.real.keep_policy(epoch, text)
+    }
+
+    fn policy(&self, epoch: Hash) -> Result<Option<Vec<u8>>, StoreError> {
+        self.real.policy(epoch)
+    }
+
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         let mut mood = self.mood.lock().unwrap();
         while *mood == Mood::Stuck {

@@ -93,6 +93,14 @@ impl FaultyStore {
 }
 
 impl Store for FaultyStore {
+    fn keep_policy(&self, epoch: Hash, text: &[u8]) -> Result<(), StoreError> {
+        self.inner.keep_policy(epoch, text)
+    }
+
+    fn policy(&self, epoch: Hash) -> Result<Option<Vec<u8>>, StoreError> {
+        self.inner.policy(epoch)
+    }
+
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         let fault = {
             let mut state = self.state.lock().unwrap();

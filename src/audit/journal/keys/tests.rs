@@ -157,6 +157,14 @@ fn a_retired_keys_checkpoint_does_not_stand_for_the_log() {
 struct Forgetful(Arc<RocksStore>);
 
 impl Store for Forgetful {
+    fn keep_policy(&self, epoch: Hash, text: &[u8]) -> Result<(), StoreError> {
+        self.0.keep_policy(epoch, text)
+    }
+
+    fn policy(&self, epoch: Hash) -> Result<Option<Vec<u8>>, StoreError> {
+        self.0.policy(epoch)
+    }
+
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         self.0.commit(batch)
     }
