@@ -88,7 +88,7 @@ impl Follower {
             first: seen.as_ref().is_some_and(|seen| seen.first),
             records: seen.map_or(0, |seen| seen.records),
             stalled: unchanged.filter(|unchanged| *unchanged > self.demands.stall_after),
-            evidence: stands.then(|| self.state.evidence_files().to_vec()).unwrap_or_default(),
+            evidence: if stands { self.state.evidence_files().to_vec() } else { Vec::new() },
             key: self.keys.current().to_string(),
             fault,
         }
@@ -134,7 +134,8 @@ impl Follower {
         }
         let opened = self.keys.open(note);
         let unsigned = matches!(opened, Err(CheckpointError::Note(NoteError::NotSigned { .. })));
-        if !unsigned && !(opened.is_ok() && self.keys.is_there_another(note)) {
+        let settled = opened.is_err() || !self.keys.is_there_another(note);
+        if settled && !unsigned {
             return Ok((opened?, self.keys.clone()));
         }
         // The key record lies in what is new; if it was not seen in time, anywhere.

@@ -1,9 +1,7 @@
 //! The log's keys, as they come to be known from one that was given: the *pinned* one, and each that a record of kind
 //! `key` leads to from there.
 
-use crate::audit::checkpoint::{
-    Checkpoint, CheckpointError, KeyChain, Note, RotationError, VerifierKey,
-};
+use crate::audit::checkpoint::{Checkpoint, CheckpointError, KeyChain, Note, RotationError, VerifierKey};
 use crate::audit::record::{Head, Kind};
 use crate::audit::verify::rotation;
 
