@@ -68,3 +68,6 @@ impl Keys {
         &self.records
     }
 }
+
+#[cfg(test)]
+mod tests;

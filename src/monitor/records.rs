@@ -113,3 +113,6 @@ impl Reading {
 pub fn is_leaf(index: u64, entry: &[u8], leaf: &Hash) -> Result<(), RecordFault> {
     if Hash::leaf(entry) == *leaf { Ok(()) } else { Err(RecordFault::Leaf { index }) }
 }
+
+#[cfg(test)]
+mod tests;
