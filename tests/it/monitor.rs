@@ -412,7 +412,13 @@ fn what_a_middleman_changes_is_named_and_changes_nothing() {
 #[test]
 fn tiles_and_checkpoint_are_all_that_a_monitor_need_be_let_read() {
     let upstream = Upstream::start(Act::Answer);
-    let rows = "p, user:mona, admin, /checkpoint, GET, allow\np, user:mona, admin, /tile/*, GET, allow\n";
+    let guide = include_str!("../../docs/monitor.md");
+    let rows: Vec<&str> = guide
+        .lines()
+        .filter(|line| line.contains("role:monitor") && (line.ends_with("allow") || line.starts_with("g, ")))
+        .collect();
+    assert_eq!(rows.len(), 3, "the guide's");
+    let rows = rows.join("\n") + "\n";
     let gate = Setup::new(&upstream).policy(&format!("{POLICY}{rows}")).start();
     let watch = Watch::of(&gate);
     for (subject, roles, code) in [("alice", &["viewer"][..], 2), ("mona", &[], 0)] {
