@@ -87,7 +87,8 @@ impl Follower {
             shown: seen.as_ref().map(|seen| seen.size),
             first: seen.as_ref().is_some_and(|seen| seen.first),
             records: seen.map_or(0, |seen| seen.records),
-            stalled: unchanged.filter(|unchanged| *unchanged > self.demands.stall_after),
+            // While evidence stands it is not followed, and shows nothing new by that alone.
+            stalled: unchanged.filter(|unchanged| !stands && *unchanged > self.demands.stall_after),
             evidence: if stands { self.state.evidence_files().to_vec() } else { Vec::new() },
             key: self.keys.current().to_string(),
             fault,
@@ -149,6 +150,11 @@ impl Follower {
                 Ok(()) => {}
                 // Records under a root that nobody has vouched for yet: they are no fault of the log's.
                 Err(fault) if unsigned && fault.is_of_the_log() && !matches!(fault, Fault::Key { .. }) => {
+                    break;
+                }
+                // It is opened by a key that is known; the other one can wait until it is needed.
+                Err(fault @ Fault::Refused { .. }) if !unsigned => {
+                    tracing::warn!(%fault, "the log's key changes, but the records that say so may not be read");
                     break;
                 }
                 Err(fault) => return Err(fault),

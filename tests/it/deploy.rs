@@ -209,9 +209,20 @@ fn systemd_holds_the_sockets_that_the_config_names() {
 fn the_monitors_unit_is_held_as_tight_as_the_gates_and_its_command_is_one() {
     let (gate, monitor) = (unit(&deploy("portcullis.service")), unit(&deploy("portcullis-monitor@.service")));
     let tight = |key: &str| {
-        ["Protect", "Private", "Restrict", "Capability", "Ambient", "SystemCall", "Lock", "Memory", "NoNew", "Limit"]
-            .iter()
-            .any(|begin| key.starts_with(begin))
+        [
+            "Protect",
+            "Private",
+            "Restrict",
+            "Capability",
+            "Ambient",
+            "SystemCall",
+            "Lock",
+            "Memory",
+            "NoNew",
+            "Limit",
+        ]
+        .iter()
+        .any(|begin| key.starts_with(begin))
             && key != "LimitNOFILE"
     };
     let mut held = 0;
@@ -244,7 +255,10 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
     std::fs::write(&path, deploy("portcullis.service").replace("/usr/local/bin/portcullis", BINARY)).unwrap();
     let socket = dir.path().join("portcullis.socket");
     std::fs::write(&socket, deploy("portcullis.socket")).unwrap();
-    let verify = Command::new("systemd-analyze").args(["verify", "--man=no"]).args([&path, &socket, &instance]).output();
+    let verify = Command::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .args([&path, &socket, &instance])
+        .output();
     let verified = match verify {
         Ok(output) => output,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -255,7 +269,10 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
     };
     // Other units of this machine are not ours to judge.
     let said = String::from_utf8_lossy(&verified.stderr).into_owned();
-    let ours: Vec<&str> = said.lines().filter(|line| line.contains("portcullis.s") || line.contains("portcullis-monitor")).collect();
+    let ours: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains("portcullis.s") || line.contains("portcullis-monitor"))
+        .collect();
     assert!(ours.is_empty(), "{ours:#?}");
 }
 

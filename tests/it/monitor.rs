@@ -491,6 +491,28 @@ fn a_change_of_the_logs_key_is_followed_whenever_it_is_noticed() {
 }
 
 #[test]
+fn who_may_not_read_records_follows_until_the_new_key_signs_alone() {
+    let upstream = Upstream::start(Act::Answer);
+    let rows = "p, role:auditor, admin, /tile/entries/*, GET, deny\n";
+    let gate = Setup::new(&upstream).policy(&format!("{POLICY}{rows}")).start();
+    let mut watch = Watch::of(&gate);
+    watch.look(gate.admin).holds();
+    let site = gate.stop();
+    let vkey = rotate(&site, "log.pem", "log-2.pem", "7d");
+    let gate = site.start();
+    let look = watch.look(gate.admin);
+    assert_eq!(look.holds().json["vkey"], watch.vkey);
+    assert!(look.said.contains("may not be read"), "{}", look.said);
+    let site = gate.stop();
+    site.edit_config("key_overlap = \"7d\"\n", "key_overlap = \"0s\"\n");
+    let gate = site.start();
+    call(&gate, 1, "a");
+    watch.look(gate.admin).finds(2, &["refused"]);
+    watch.vkey = vkey;
+    watch.look(gate.admin).holds();
+}
+
+#[test]
 fn a_change_of_keys_that_somebody_hid_while_both_signed_is_found_from_the_beginning() {
     let upstream = Upstream::start(Act::Answer);
     let gate = Setup::new(&upstream).start();
