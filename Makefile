@@ -18,8 +18,8 @@ ROCKSDB_FLAGS := -msse4.2 -mpclmul
 endif
 
 # What Debian must bring: a C++ compiler for RocksDB (the tests use its C side for faulty disks), libclang for bindings, and
-# Python for the verifier in docs/verify.md, which the tests run.
-APT_PACKAGES := g++ libclang1-14 libclang-common-14-dev python3 python3-cryptography
+# Python and Go for verifiers that the tests run: that of docs/verify.md, and Go's libraries for transparency logs.
+APT_PACKAGES := g++ libclang1-14 libclang-common-14-dev python3 python3-cryptography golang-go golang-golang-x-mod-dev
 
 .PHONY: help
 help: ## list the targets

@@ -160,6 +160,11 @@ impl Framer {
         self.state == State::Framed
     }
 
+    /// Whether more is to come of what an HTTP/1 peer has begun, head or body, or something was refused.
+    pub fn is_amid(&self) -> bool {
+        !matches!(self.state, State::Preface(_) | State::Framed | State::Start)
+    }
+
     /// Whether the target of the head that just ended has bytes or a form that not everybody reads as a URI.
     pub const fn has_odd_target(&self) -> bool {
         self.head.odd_target
@@ -207,12 +212,16 @@ impl Framer {
 
     /// Takes a byte of a head or of trailers, or as many as are plain; how many.
     fn line(&mut self, bytes: &[u8], at: usize, byte: u8) -> Result<usize, Malformed> {
-        // Values and targets are long, and most of it is plain.
+        // Names, values and targets are long, and most of it is plain.
         let plain = match (self.state, self.head.value) {
             (State::Value, Value::Any) => run(bytes, at, VALUE),
             (State::Target, _) => run(bytes, at, PLAIN_TARGET),
+            (State::Name, _) => run(bytes, at, TOKEN),
             _ => 0,
         };
+        if self.state == State::Name {
+            self.head.name.push(bytes.get(at..at + plain).unwrap_or_default())?;
+        }
         if self.state == State::Target {
             self.head.target += plain.max(1);
             if self.head.target > LONGEST_TARGET {
@@ -344,10 +353,9 @@ impl Head {
             State::FieldStart if is(byte, TOKEN) => {
                 self.fields += 1;
                 self.name = Name::default();
-                self.name.push(byte)?;
+                self.name.push(&[byte])?;
                 Ok(State::Name)
             }
-            State::Name if is(byte, TOKEN) => self.name.push(byte).map(|()| State::Name),
             State::Name if byte == b':' => self.begin_value().map(|()| State::Lead),
             State::Lead if byte == b' ' || (byte == b'\t' && self.value == Value::Any) => Ok(State::Lead),
             State::Lead | State::Value if byte == b'\r' => self.end_value().map(|()| State::FieldLf),
@@ -452,11 +460,11 @@ impl Value {
 }
 
 impl Name {
-    fn push(&mut self, byte: u8) -> Result<(), Malformed> {
-        if let Some(slot) = self.bytes.get_mut(self.len) {
+    fn push(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        for (slot, byte) in self.bytes.iter_mut().skip(self.len).zip(bytes) {
             *slot = byte.to_ascii_lowercase();
         }
-        self.len += 1;
+        self.len += bytes.len();
         if self.len > LONGEST_NAME { Err(Malformed::HeadTooLong) } else { Ok(()) }
     }
 

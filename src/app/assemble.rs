@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Router;
+use bytes::Bytes;
 use http::Uri;
 
 use crate::access::attempt::TrustedProxies;
@@ -27,6 +28,7 @@ use crate::proxy::rates::Rates;
 use crate::proxy::room::Room;
 use crate::proxy::upstream::{Upstream, UpstreamSet};
 
+use super::assertion::{self, Asserting, AssertionSetupError};
 use super::certificates;
 
 /// Why settings that hold by themselves cannot be served by.
@@ -38,6 +40,9 @@ pub enum AssembleError {
     /// An issuer's keys or their source do not hold.
     #[error(transparent)]
     Issuers(#[from] SetupError),
+    /// A key of assertions does not hold.
+    #[error(transparent)]
+    Assertion(#[from] AssertionSetupError),
     /// A listener's certificate, key, or whom it trusts.
     #[error("{key}: {source}")]
     Tls {
@@ -73,6 +78,7 @@ pub struct Parts {
     front: Routes,
     admin: Routes,
     backends: HashMap<Arc<str>, Backend>,
+    assertion_keys: Option<Bytes>,
     identity_headers: IdentityHeaders,
     trusted: TrustedProxies,
     limits: Limits,
@@ -107,16 +113,20 @@ fn assemble_with(
     let policy = Policy::load(&sources(settings))?;
     let certificates::Loaded { tls, issuer } = certificates;
     let authn = authn(settings, issuer, clock)?;
+    let asserting = settings.assertion.as_ref();
+    let asserting =
+        asserting.map(|assertion| assertion::setup(assertion, &settings.log, clock)).transpose()?;
     let backends = settings
         .services
         .iter()
-        .map(|service| Ok((Arc::clone(&service.route.service), backend(service)?)))
+        .map(|service| Ok((Arc::clone(&service.route.service), backend(service, asserting.as_ref())?)))
         .collect::<Result<HashMap<_, _>, AssembleError>>()?;
     Ok(Parts {
         epochs: Epochs { policy: policy.epoch(), config: settings.epoch() },
         admin: Routes::new([admin_route(settings.admin.certificates)]),
         front: Routes::new(settings.services.iter().map(|service| service.route.clone())),
         backends,
+        assertion_keys: asserting.map(|asserting| asserting.key_set),
         identity_headers: IdentityHeaders {
             subject: settings.identity.subject_header.clone(),
             roles: settings.identity.roles_header.clone(),
@@ -167,6 +177,7 @@ impl Parts {
             tls: self.tls,
             gate: self.gate,
             epochs: self.epochs,
+            assertion_keys: self.assertion_keys,
             policy_loaded: self.loaded,
         }
     }
@@ -246,7 +257,8 @@ fn rates(service: &settings::Service) -> (Arc<str>, ServiceRates) {
     (Arc::clone(&service.route.service), service.rates)
 }
 
-fn backend(service: &settings::Service) -> Result<Backend, AssembleError> {
+fn backend(service: &settings::Service, asserting: Option<&Asserting>) -> Result<Backend, AssembleError> {
+    let asserting = asserting.filter(|_| service.assertion);
     let name = || service.route.service.to_string();
     let tls = if service.upstreams.iter().any(|upstream| upstream.tls) {
         let roots = service.ca_file.as_deref().map_or(Roots::Native, Roots::File);
@@ -280,6 +292,7 @@ fn backend(service: &settings::Service) -> Result<Backend, AssembleError> {
         idle_timeout: service.timeouts.idle,
         forward_authorization: service.forward_authorization,
         cors: service.cors.as_ref().map(cors),
+        assertions: asserting.map(|asserting| Arc::clone(&asserting.assertions)),
     })
 }
 
@@ -319,6 +332,7 @@ fn admin_backend(router: Router) -> Backend {
         idle_timeout: ADMIN_TIMEOUT,
         forward_authorization: false,
         cors: None,
+        assertions: None,
     }
 }
 

@@ -50,6 +50,11 @@ pub fn check(settings: &Settings) -> Proof {
         let tls = [("server.tls", &server.tls), ("admin.tls", &admin.tls)].into_iter();
         let there = tls.filter(|(_, tls)| tls.is_some());
         holding.extend(there.map(|(key, _)| format!("{key}: certificate and key")));
+        holding.extend(settings.assertion.as_ref().map(|assertion| {
+            let asking = settings.services.iter().filter(|service| service.assertion).count();
+            let published = 1 + assertion.also_publish.len();
+            format!("assertion: {published} key(s) published, {asking} service(s) ask for it")
+        }));
         holding.extend(server.client_certs.as_ref().map(|certs| {
             format!("server.client_certs: authorities, {} file(s) of revocations", certs.crl_files.len())
         }));

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | this one | [`start`], [`serve`], [`Running`] |
 //! | [`mod@assemble`] | settings to the objects that serve |
+//! | `assertion` | the keys of what the gate vouches for |
 //! | `disk` | room on the log's disk |
 //! | [`log`] | creating and opening the configured log |
 //! | [`reload`] | a new policy or config while serving |
@@ -26,6 +27,7 @@
 mod accepting;
 mod addresses;
 pub mod assemble;
+mod assertion;
 mod certificates;
 pub mod check;
 pub mod claim;

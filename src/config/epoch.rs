@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::settings::{
-    Admin, ClientCerts, Cors, CorsOrigins, Disk, Durability, Format, Health, Identity, Issuer, KeySource,
-    Limits, Log, Logging, OnMismatch, Policy, Server, Service, Settings, Timeouts, Tls, Verify, Witness,
-    Witnessing,
+    Admin, Assertion, ClientCerts, Cors, CorsOrigins, Disk, Durability, Format, Health, Identity, Issuer,
+    KeySource, Limits, Log, Logging, OnMismatch, Policy, Server, Service, Settings, Timeouts, Tls, Verify,
+    Witness, Witnessing,
 };
 use crate::access::certificate::{Certificates, Need, SubjectFrom};
 use crate::access::path::Tolerance;
@@ -32,6 +32,7 @@ pub(super) fn canonical(settings: &Settings) -> String {
         identity,
         issuers,
         services,
+        assertion,
         limits,
         verify,
         logging,
@@ -49,6 +50,9 @@ pub(super) fn canonical(settings: &Settings) -> String {
     let mut services: Vec<&Service> = services.iter().collect();
     services.sort_by(|a, b| a.route.service.cmp(&b.route.service));
     services.into_iter().for_each(|service| service_lines(service, &mut out));
+    if let Some(assertion) = assertion {
+        assertion_lines(assertion, &mut out);
+    }
     limit_lines(limits, &mut out);
     verify_lines(verify, logging, &mut out);
     out.text
@@ -212,6 +216,7 @@ fn service_lines(service: &Service, out: &mut Lines<'_>) {
         max_body,
         min_rate,
         rates,
+        assertion,
     } = service;
     let Route { service: name, hosts, prefix, rewrite, tolerance, preflights, certificates, recording } =
         route;
@@ -267,6 +272,19 @@ fn service_lines(service: &Service, out: &mut Lines<'_>) {
     out.rate("rate.total", *total);
     certificate_lines(certificates, out);
     recording_lines(recording, out);
+    if *assertion {
+        out.line("assertion", assertion);
+    }
+}
+
+fn assertion_lines(Assertion { key_file, also_publish, lifetime }: &Assertion, out: &mut Lines<'_>) {
+    out.table("assertion");
+    out.path("key_file", key_file);
+    // What is published has no order.
+    let mut also: Vec<&PathBuf> = also_publish.iter().collect();
+    also.sort();
+    also.into_iter().for_each(|path| out.path("also_publish", path));
+    out.duration("lifetime", *lifetime);
 }
 
 fn certificate_lines(Certificates { need, subject_from }: &Certificates, out: &mut Lines<'_>) {

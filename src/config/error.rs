@@ -259,6 +259,10 @@ pub enum Fault {
     #[error("has no use here, no upstream is https; remove it, or write https upstreams")]
     UpstreamAuthorities,
 
+    #[error(
+        "has no key to sign with; write `[assertion]` with key_file = \"../data/keys/assertion.pem\", as `portcullis keygen --assertion` makes it"
+    )]
+    AssertionWithoutKey,
     #[error("{found:?} is not a path: {why}; write one like \"/healthz\"")]
     Path { found: String, why: Malformed },
     #[error(

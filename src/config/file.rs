@@ -12,7 +12,7 @@ table! {
     /// The whole file.
     File {
         server: Server, admin: Admin, health: Health, log: Log, policy: Policy, identity: Identity,
-        issuer: Vec<Said<Issuer>>, witness: Vec<Said<Witness>>, service: Vec<Said<Service>>, limits: Limits, verify: Verify, logging: Logging,
+        issuer: Vec<Said<Issuer>>, witness: Vec<Said<Witness>>, service: Vec<Said<Service>>, assertion: Assertion, limits: Limits, verify: Verify, logging: Logging,
     }
 }
 
@@ -105,7 +105,13 @@ table! {
         strip_prefix: bool, rewrite_prefix: String, forward_authorization: bool, allow: Vec<Said<String>>, cors: Cors,
         timeouts: Timeouts, max_body: Amount, min_rate: Amount, rate: Rate, client_cert: String, subject_from: String,
         fold_case: String, records: Records, health_checks: HealthChecks, redact: Vec<Said<String>>,
+        assertion: bool,
     }
+}
+
+table! {
+    /// `[assertion]`
+    Assertion { key_file: String, also_publish: Vec<Said<String>>, lifetime: String, }
 }
 
 table! {

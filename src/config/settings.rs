@@ -35,6 +35,8 @@ pub struct Settings {
     pub issuers: Vec<Issuer>,
     /// What stands behind the gate; at least one.
     pub services: Vec<Service>,
+    /// How calls are vouched for to services; `Some` where any service asks for it.
+    pub assertion: Option<Assertion>,
     /// Bounds on what a stranger controls.
     pub limits: Limits,
     /// The log's verification in the background.
@@ -448,6 +450,19 @@ pub struct Service {
     pub min_rate: u64,
     /// How often it may be called.
     pub rates: ServiceRates,
+    /// Whether its upstreams are sent a signed assertion with each call.
+    pub assertion: bool,
+}
+
+/// How calls are vouched for to services that ask for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assertion {
+    /// The Ed25519 key that signs: PKCS#8 PEM.
+    pub key_file: PathBuf,
+    /// Keys that are published beside it: the one that is to sign next, or that did before; none twice.
+    pub also_publish: Vec<PathBuf>,
+    /// How long an assertion holds; whole seconds.
+    pub lifetime: Duration,
 }
 
 /// The log's verification in the background.
@@ -634,6 +649,8 @@ pub enum Holds {
     Revocations,
     /// The log's Ed25519 signing key, PKCS#8 PEM.
     SigningKey,
+    /// An Ed25519 key for assertions, PKCS#8 PEM.
+    AssertionKey,
     /// A JWK Set.
     KeySet,
     /// A Casbin model.

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, 
 use hyper::body::{Body as _, Incoming};
 use tower::ServiceExt;
 
+use super::assertion::{Assertions, PORTCULLIS_ASSERTION};
 use super::body::{Body, BodyBounds, RequestBody, RequestEnd};
 use super::cors::CorsAnswers;
 use super::headers::{self, IdentityHeaders};
@@ -36,6 +37,8 @@ pub struct Backend {
     pub forward_authorization: bool,
     /// CORS answers of the gate's own.
     pub cors: Option<CorsAnswers>,
+    /// What vouches for each call, if the service asks for it.
+    pub assertions: Option<Arc<Assertions>>,
 }
 
 impl Backend {
@@ -142,6 +145,11 @@ impl Upstreams {
         };
         let (mut head, body) = request.into_parts();
         headers::for_upstream(&mut head.headers, &passage, names, backend.forward_authorization);
+        if let Some(assertions) = &backend.assertions
+            && let Some(assertion) = assertions.assert(&passage, &open.epochs().policy)
+        {
+            head.headers.insert(PORTCULLIS_ASSERTION, assertion);
+        }
         let sent = Arc::clone(&open.outcome().request_bytes);
         if !body.is_end_stream() && body.size_hint().exact().is_none() {
             // hyper would send no body where the method usually has none.
@@ -164,6 +172,10 @@ impl Upstreams {
             Ok(response) => {
                 let (mut head, body) = response.into_parts();
                 headers::for_caller(&mut head.headers, &passage);
+                if backend.assertions.is_some() {
+                    // A service that shows what it got is not to show callers this.
+                    head.headers.remove(PORTCULLIS_ASSERTION);
+                }
                 head.version = Version::HTTP_11;
                 open.outcome().status = Some(head.status.as_u16());
                 let body = Body::relayed(body, open, backend.idle_timeout, connection, progress);

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use super::assertion::PORTCULLIS_ASSERTION;
 use crate::access::address::write_ip;
 use crate::access::{Client, Identity};
 use crate::audit::journal::Passage;
@@ -94,7 +95,7 @@ pub fn strip_request_trailers(trailers: &mut HeaderMap, names: &IdentityHeaders)
 /// Removes from an answer's trailers what must not come by trailer, and what is the gate's to say.
 pub fn strip_answer_trailers(trailers: &mut HeaderMap) {
     strip_hop_by_hop(trailers);
-    for name in NEVER_TRAILERS.iter().chain(&[PORTCULLIS_RECORD, X_REQUEST_ID]) {
+    for name in NEVER_TRAILERS.iter().chain(&[PORTCULLIS_RECORD, PORTCULLIS_ASSERTION, X_REQUEST_ID]) {
         trailers.remove(name);
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use bytes::Bytes;
 
 use super::forward::Backends;
 use super::gate::Gate;
@@ -45,6 +46,8 @@ pub struct Live {
     pub epochs: Epochs,
     /// TLS on the front's listeners and on the admin API's; `None` is plain.
     pub tls: Listeners,
+    /// The JWK Set by which services check assertions; `None` where there are none.
+    pub assertion_keys: Option<Bytes>,
     /// When the policy was loaded.
     pub policy_loaded: Timestamp,
 }

@@ -10,9 +10,11 @@
 //! | [`room`] | calls in flight, shared between services and callers |
 //! | [`forward`], [`upstream`] | carrying out what was allowed; kept connections |
 //! | [`headers`], [`body`], [`cors`] | what crosses, and how it is followed |
+//! | [`assertion`] | what the gate vouches for to a service that asks for it |
 //! | [`respond`] | the gate's own answers |
 //! | `figures` | what is counted |
 
+pub mod assertion;
 pub mod body;
 pub mod cors;
 pub mod deciding;

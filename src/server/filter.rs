@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::faults::Fault;
 use super::flood::{FATAL, Flood};
+use super::linger::Linger;
 use super::resets::Resets;
 use crate::access::attempt::Unreadable;
 use crate::access::framing::{Bounds, Framer, Segment};
@@ -50,6 +51,7 @@ pub struct Filtered<S> {
     held: BytesMut,
     clear: usize,
     end: Option<End>,
+    linger: Linger,
 }
 
 /// What is refused.
@@ -77,7 +79,17 @@ impl<S> Filtered<S> {
     pub fn new(stream: S, bounds: Bounds, findings: Rc<Findings>, resets: Resets) -> Self {
         let framer = Framer::new(bounds);
         let flood = Flood::default();
-        Self { stream, framer, findings, resets, flood, held: BytesMut::new(), clear: 0, end: None }
+        Self {
+            stream,
+            framer,
+            findings,
+            resets,
+            flood,
+            held: BytesMut::new(),
+            clear: 0,
+            end: None,
+            linger: Linger::default(),
+        }
     }
 
     /// Looks through what was read into `buf` from `start` on and leaves there what may be handed on.
@@ -221,7 +233,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Filtered<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Filtered<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Filtered<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
         if self.framer.is_framed() {
@@ -237,7 +249,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Filtered<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let this = &mut *self;
+        if !this.framer.is_amid() {
+            return Pin::new(&mut this.stream).poll_shutdown(cx);
+        }
+        this.linger.poll_shutdown(&mut this.stream, cx)
     }
 
     fn poll_write_vectored(

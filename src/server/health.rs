@@ -1,4 +1,4 @@
-//! The health listener: `/livez`, `/readyz`, `/metrics`.
+//! The health listener: `/livez`, `/readyz`, `/metrics`, `/.well-known/jwks.json`.
 //!
 //! It carries no record data and stands apart, unrecorded, so that it answers when the log cannot.
 
@@ -48,6 +48,7 @@ pub fn router(health: Health) -> Router {
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(figures))
+        .route("/.well-known/jwks.json", get(assertion_keys))
         .with_state(health)
 }
 
@@ -93,6 +94,17 @@ async fn ready(State(health): State<Health>) -> Response {
     });
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(body)).into_response()
+}
+
+/// The public keys by which services check assertions (RFC 7517 §8.5). Whoever keeps them looks again in time to learn of a
+/// key before it signs.
+async fn assertion_keys(State(health): State<Health>) -> Response {
+    let Some(keys) = health.live.load().assertion_keys.clone() else {
+        return (StatusCode::NOT_FOUND, "no assertions are made here\n").into_response();
+    };
+    let headers =
+        [(header::CONTENT_TYPE, "application/jwk-set+json"), (header::CACHE_CONTROL, "public, max-age=300")];
+    (headers, keys).into_response()
 }
 
 async fn figures(State(health): State<Health>) -> Response {

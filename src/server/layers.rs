@@ -44,7 +44,8 @@ pub async fn serve(
     let head = request.method() == Method::HEAD;
     let Arrival { live, connection, fresh, unreadable, turns } = arrival;
     let call = Call { connection, fresh, unreadable, place: Arc::clone(&place), turns };
-    let response = caught(host.proxy.handle(&live, request, &call)).await;
+    // Boxed: what a call takes would otherwise be moved through every layer around it, twenty times.
+    let response = caught(Box::pin(host.proxy.handle(&live, request, &call))).await;
     (if head { without_content(response) } else { response }, Some(place))
 }
 

@@ -9,6 +9,7 @@
 //! | [`resets`] | what the HTTP/2 library refuses by itself |
 //! | [`flood`] | HTTP/2 frames that bring no call further |
 //! | [`pace`] | how long a connection may keep the gate waiting |
+//! | [`linger`] | the end of a connection whose peer is still sending |
 //! | [`stream`] | how long an HTTP/2 stream may take nothing of its answer |
 //! | [`layers`] | what stands around the path of a request, in one list |
 //! | [`health`] | `/livez`, `/readyz`, `/metrics` |
@@ -22,6 +23,7 @@ pub mod filter;
 pub mod flood;
 pub mod health;
 pub mod layers;
+pub mod linger;
 pub mod listen;
 pub mod pace;
 pub mod resets;

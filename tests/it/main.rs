@@ -14,6 +14,7 @@ mod cancelled;
 mod cli;
 mod deploy;
 mod disk;
+mod early_answers;
 mod faults;
 mod forwarding;
 mod greedy;

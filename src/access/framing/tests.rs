@@ -147,6 +147,20 @@ fn a_field_line_has_one_form() {
 }
 
 #[test]
+fn a_byte_that_no_value_has_is_found_wherever_it_stands() {
+    for (byte, at) in [0, b'\r', 0x1f, 0x7f].into_iter().flat_map(|byte| (0..40).map(move |at| (byte, at))) {
+        let mut value = vec![b'v'; 40];
+        value[at] = byte;
+        let head = [b"GET / HTTP/1.1\r\nFoo: ", &value[..], b"\r\n\r\n"].concat();
+        assert_eq!(fault(head), Malformed::FieldLine, "{byte:#x} at {at}");
+    }
+    for byte in (0..=0xff).filter(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f)) {
+        let head = [b"GET / HTTP/1.1\r\nFoo: ", &[byte; 40][..], b"\r\n\r\n"].concat();
+        assert_eq!(read(&[&head]).1, None, "{byte:#x}");
+    }
+}
+
+#[test]
 fn a_body_has_one_length() {
     for fields in [
         "Content-Length: 1\r\nTransfer-Encoding: chunked",

@@ -209,6 +209,11 @@ impl OpenAllow {
         self.outcome.detail = None;
     }
 
+    /// Policy and config by which it was allowed.
+    pub const fn epochs(&self) -> &Epochs {
+        &self.opening.epochs
+    }
+
     /// What is known so far, to be added to.
     pub fn outcome(&mut self) -> &mut Outcome {
         &mut self.outcome

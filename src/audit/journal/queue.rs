@@ -99,6 +99,8 @@ struct State {
     bytes: usize,
     /// When the oldest waiting outcome came, if any waits.
     outcome_since: Option<Instant>,
+    /// The writer sleeps until it is woken, by an outcome too.
+    asleep: bool,
     stage: Stage,
     /// Allows below this index were closed when the log was taken up again: what comes of them later is dropped.
     settled: u64,
@@ -129,6 +131,7 @@ impl Queue {
             urgent: 0,
             bytes: 0,
             outcome_since: None,
+            asleep: false,
             stage: Stage::Open,
             settled: 0,
         };
@@ -179,8 +182,8 @@ impl Queue {
         });
         if state.outcome_since.is_none() {
             state.outcome_since = Some(Instant::now());
-            if state.urgent == 0 {
-                // The writer sleeps without a deadline; it is to take one up.
+            if state.asleep {
+                // It is to take up a deadline.
                 self.ready.notify_one();
             }
         }
@@ -216,6 +219,8 @@ impl Queue {
     /// Waits for work and moves all of it into `taken`, which is empty; `false` once the queue is closed and drained.
     pub fn take(&self, taken: &mut Vec<Submission>) -> bool {
         let mut state = self.lock();
+        // While calls come, an outcome follows soon: the writer looks for it by itself, and need not be woken for it.
+        let mut quiet = false;
         loop {
             if state.urgent > 0 || (state.stage != Stage::Open && !state.waiting.is_empty()) {
                 break;
@@ -224,7 +229,18 @@ impl Queue {
                 return false;
             }
             state = match state.outcome_since {
-                None => self.ready.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None if quiet => {
+                    state.asleep = true;
+                    let mut state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    state.asleep = false;
+                    state
+                }
+                None => {
+                    let woken = self.ready.wait_timeout(state, OUTCOME_WAIT);
+                    let (state, late) = woken.unwrap_or_else(PoisonError::into_inner);
+                    quiet = late.timed_out();
+                    state
+                }
                 Some(since) => {
                     let left = OUTCOME_WAIT.saturating_sub(since.elapsed());
                     if left.is_zero() {

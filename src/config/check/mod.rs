@@ -1,5 +1,6 @@
 //! From words to meaning: every check there is. A fault is noted and checking goes on, so that all are told at once.
 
+mod assertion;
 mod certificate;
 mod issuer;
 mod listener;
@@ -63,6 +64,7 @@ impl Check {
         let identity = self.identity(&words.identity, root);
         let issuers = self.issuers(&words.issuer, client_certs(words));
         let services = self.services(&words.service, root);
+        let assertion = self.assertion(&words.assertion, &words.service, root);
         let limits = self.limits(&words.limits, root);
         let verify = self.verify(&words.verify, root);
         let logging = self.logging(&words.logging, root);
@@ -75,6 +77,7 @@ impl Check {
             identity: identity?,
             issuers: issuers?,
             services: services?,
+            assertion: assertion?,
             limits: limits?,
             verify: verify?,
             logging: logging?,

@@ -50,6 +50,7 @@ impl Check {
         let rates = self.rates(&words.rate, spot);
         let recording = self.recording(words, spot);
         let certificates = self.certificates(&words.client_cert, &words.subject_from);
+        let assertion = self.value(&words.assertion, false, |assertion| Ok(*assertion));
         let (preflights, cors) = cors?;
         Some(Service {
             route: Route { preflights, certificates: certificates?, recording: recording?, ..route? },
@@ -61,6 +62,7 @@ impl Check {
             max_body: max_body?,
             min_rate: min_rate?,
             rates: rates?,
+            assertion: assertion?,
         })
     }
 

@@ -84,10 +84,15 @@ subject_from = "certificate"
 records = { detail = "full", outcomes = true, collapse = true }
 health_checks = { networks = ["10.1.0.0/16", "10.2.0.0/16"], paths = ["/healthz", "/readyz"], user_agents = ["probe/*", "check"] }
 redact = ["/invite/{}", "/reset/{}/**"]
+assertion = true
 [[service]]
 name = "other"
 hosts = ["*"]
 upstreams = ["http://127.0.0.1:9002"]
+[assertion]
+key_file = "says.pem"
+also_publish = ["next.pem", "last.pem"]
+lifetime = "29s"
 [limits]
 connections = 10000
 connections_per_address = 500
@@ -222,6 +227,10 @@ const CHANGES: &[(&str, &str)] = &[
     ("\"check\"", "\"checker\""),
     ("/reset/{}/**", "/reset/{}"),
     ("name = \"other\"\nhosts = [\"*\"]", "name = \"other\"\ncors = { mode = \"forward\" }\nhosts = [\"*\"]"),
+    ("assertion = true", "assertion = false"),
+    ("says.pem", "says2.pem"),
+    ("next.pem", "next2.pem"),
+    ("29s", "28s"),
     ("10000", "10001"),
     ("connections_per_address = 500", "connections_per_address = 501"),
     ("55/s", "56/s"),
@@ -285,6 +294,7 @@ fn a_change_without_meaning_keeps_the_epoch() {
         ("[\"app.example.com\", \"*.example.com\"]", "[\"*.Example.com\", \"APP.example.com.\"]"),
         ("[\"semicolon\", \"encoded_slash\"]", "[\"encoded_slash\", \"semicolon\"]"),
         ("[\"https://a\", \"https://b\"]", "[\"https://B:443\", \"https://a\"]"),
+        ("[\"next.pem\", \"last.pem\"]", "[\"last.pem\", \"./next.pem\"]"),
         ("forward_authorization = false\n", ""),
         ("path_prefix = \"/app\"", "path_prefix = '/app'"),
         ("[logging]\nlevel = \"info\"\n", "[logging]\n"),
@@ -292,9 +302,9 @@ fn a_change_without_meaning_keeps_the_epoch() {
         assert_eq!(changed(from, to).epoch(), epoch, "{to:?} for {from:?}");
     }
     let (before, after) = FULL.split_once("[[service]]\nname = \"other\"").unwrap();
-    let (other, rest) = after.split_once("[limits]").unwrap();
+    let (other, rest) = after.split_once("[assertion]").unwrap();
     let (first, app) = before.split_once("[[service]]").unwrap();
-    let swapped = format!("{first}[[service]]\nname = \"other\"{other}[[service]]{app}[limits]{rest}");
+    let swapped = format!("{first}[[service]]\nname = \"other\"{other}[[service]]{app}[assertion]{rest}");
     assert_eq!(good(&swapped).epoch(), epoch, "services in another order");
     let moved = Settings::read(FULL, Path::new("/srv/elsewhere/p.toml"), &Environment::empty()).unwrap();
     assert_eq!(moved.epoch(), epoch, "the file in another directory");

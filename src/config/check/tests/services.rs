@@ -1,6 +1,25 @@
 use super::{LEAST, fault_after, faults, good, message, with};
 
 #[test]
+fn a_service_asks_for_assertions_only_where_there_is_a_key() {
+    let asking = format!("{LEAST}assertion = true\n");
+    assert_eq!(
+        message(&faults(&asking)),
+        "service[0].assertion: has no key to sign with; write `[assertion]` with key_file = \
+         \"../data/keys/assertion.pem\", as `portcullis keygen --assertion` makes it"
+    );
+    assert_eq!(good(&format!("{LEAST}assertion = false\n")).assertion, None);
+    let settings = good(&format!("{asking}[assertion]\nkey_file = \"a.pem\"\n"));
+    assert!(settings.services[0].assertion);
+    assert_eq!(settings.assertion.unwrap().lifetime.as_secs(), 30);
+    let lifetime = |text: &str| {
+        message(&faults(&format!("{asking}[assertion]\nkey_file = \"a.pem\"\nlifetime = {text:?}\n")))
+    };
+    assert!(lifetime("6m").contains("from \"1s\" to \"5m\""), "{}", lifetime("6m"));
+    assert!(lifetime("1500ms").contains("whole seconds"), "{}", lifetime("1500ms"));
+}
+
+#[test]
 fn names_are_plain_and_unique() {
     let name = |v: &str| message(&faults(&with("name", &format!("name = {v:?}"))));
     for v in ["", "App", "a b", "a:b", "-a", "ä", &"a".repeat(65)] {

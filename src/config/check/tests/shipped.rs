@@ -52,6 +52,7 @@ fn uncommented(examples: bool) -> String {
                 "mark_file =",
                 "witnesses =",
                 "retiring_key_file =",
+                "key_file =",
                 "health_checks =",
                 "redact =",
                 "rate =",

@@ -1,11 +1,15 @@
-//! The verifier of `docs/verify.md`, which shares no code with the gate, on what a live gate has recorded.
+//! Verifiers that share no code with the gate, on what a live gate has recorded: that of `docs/verify.md`, and the libraries
+//! which Go's checksum database is checked with.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
+use portcullis::audit::checkpoint::{Origin, SigningKey};
+
+use crate::support::gate::ORIGIN;
 use crate::support::{Act, Setup, Signer, Site, Upstream, log};
 
-const GUIDE: &str = include_str!("../../docs/verify.md");
+const GUIDE: &str = include_str!("../../../docs/verify.md");
 
 #[test]
 fn the_verifier_in_the_docs_checks_a_live_log_and_finds_what_was_changed() {
@@ -52,6 +56,36 @@ fn the_verifier_in_the_docs_checks_a_live_log_and_finds_what_was_changed() {
 #[test]
 fn the_verifier_in_the_docs_has_fewer_than_80_lines_of_code() {
     assert!(code().lines().filter(|line| !line.trim().is_empty()).count() < 80);
+}
+
+#[test]
+fn the_libraries_of_gos_checksum_database_follow_a_live_log() {
+    let upstream = Upstream::start(Act::Answer);
+    let gate = Setup::new(&upstream).start();
+    for n in 0..150 {
+        assert_eq!(gate.client().get(&format!("/public/{n}"), None).status, 200);
+    }
+    let token = Signer::usual().token("carol", &["auditor"]);
+    let follow = |vkey: &str| {
+        // Debian's own, with Debian's golang.org/x/mod, which `make` installs.
+        let mut go = Command::new("/usr/bin/go");
+        go.arg("run").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/verifiers/follow.go"));
+        go.args([&format!("http://{}", gate.admin), vkey, &token]);
+        go.env("GOPATH", "/usr/share/gocode").env("GO111MODULE", "off").env("GOFLAGS", "");
+        go.output().expect("`make test` installs Go")
+    };
+    let output = follow(&gate.vkey);
+    assert!(output.status.success(), "{output:?}");
+    let told = String::from_utf8(output.stdout).unwrap();
+    let records: u64 = told.strip_suffix(" records\n").unwrap().parse().unwrap();
+    assert!(records > 256, "a whole tile and a part of one: {records}");
+
+    let other = SigningKey::generate(Origin::parse(ORIGIN).unwrap()).unwrap().verifier().to_string();
+    let output = follow(&other);
+    assert!(
+        !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("NOT PROVED"),
+        "{output:?}"
+    );
 }
 
 fn code() -> &'static str {
