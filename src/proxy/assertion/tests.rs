@@ -125,7 +125,10 @@ fn an_assertion_is_frozen() {
     let alice = caller("user:alice", &["role:viewer".into(), "role:editor".into()]);
     let passage = passage("GET", "/docs/%7eann?q=1", alice).unwrap();
     // PyJWT 2.15 and cryptography 48 find the same claims in it under the same key.
-    assert_eq!(asserted(&passage), include_str!("../../../tests/vectors/assertion-v1/assertion.jwt").trim_end());
+    assert_eq!(
+        asserted(&passage),
+        include_str!("../../../tests/vectors/assertion-v1/assertion.jwt").trim_end()
+    );
 }
 
 #[test]
