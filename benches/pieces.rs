@@ -18,6 +18,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
+use aws_lc_rs::signature::Ed25519KeyPair;
 use http::header::HeaderName;
 use http::request::Parts;
 use portcullis::access::attempt::{ReadRules, TrustedProxies};
@@ -33,7 +34,8 @@ use portcullis::audit::record::seal;
 use portcullis::audit::rocks::{RocksOptions, RocksStore};
 use portcullis::audit::storage::{Durability, LogIdentity, Store as _, Walk};
 use portcullis::audit::verify::Verifier;
-use portcullis::clock::Timestamp;
+use portcullis::clock::{Clock, Timestamp};
+use portcullis::proxy::assertion::{AssertionKey, Assertions};
 use portcullis::proxy::headers::{IdentityHeaders, for_upstream};
 use rocksdb::{DB, Options, ReadOptions};
 use sha2::{Digest as _, Sha256};
@@ -47,6 +49,7 @@ fn main() {
     read_head();
     record();
     headers();
+    signatures();
     verify();
 }
 
@@ -184,10 +187,10 @@ fn record() {
     tell("the same, sealed (its place and its hash)", sealed, "SHA-256 of it", hashed);
 }
 
-fn headers() {
-    let head = head();
-    let attempt = Rules::new().read(&head);
-    let passage = Passage {
+/// A call that was allowed.
+fn passage(head: &Parts) -> Passage {
+    let attempt = Rules::new().read(head);
+    Passage {
         access: attempt.access.unwrap(),
         identity: Identity::Proved(caller().into()),
         client: attempt.client,
@@ -195,7 +198,12 @@ fn headers() {
         trace: attempt.trace,
         reason: Reason::PolicyAllow,
         record: RecordRef { origin: "bench.example.com/log".into(), index: 1_234_567 },
-    };
+    }
+}
+
+fn headers() {
+    let head = head();
+    let passage = passage(&head);
     let names = IdentityHeaders {
         subject: HeaderName::from_static("x-auth-subject"),
         roles: HeaderName::from_static("x-auth-roles"),
@@ -208,6 +216,28 @@ fn headers() {
     let copied = common::time(|| drop(black_box(black_box(&head.headers).clone())));
     tell(&format!("{} fields, copied and passed on", head.headers.len()), passed, "copied", copied);
     tell("the same", passed, "parsed by httparse", common::time(|| _ = black_box(parse())));
+}
+
+/// What is signed: for a service with each call that it is sent, for the log with each commit.
+fn signatures() {
+    let passage = passage(&head());
+    let key = AssertionKey::generate().unwrap();
+    let assertions = Assertions::new(key, Duration::from_secs(30), Clock::system());
+    let policy = Hash::of(b"policy");
+    let length = assertions.assert(&passage, &policy).unwrap().len();
+    let made = common::time(|| drop(black_box(assertions.assert(black_box(&passage), &policy))));
+    let pair = Ed25519KeyPair::generate().unwrap();
+    let signed = |length: usize| {
+        let message = vec![b'x'; length];
+        common::time(|| _ = black_box(pair.sign(black_box(&message))))
+    };
+    tell(&format!("an assertion of {length} bytes"), made, "Ed25519 over as many", signed(length));
+    let key = SigningKey::generate(Origin::parse("bench.example.com/log").unwrap()).unwrap();
+    let next = SigningKey::generate(Origin::parse("bench.example.com/log").unwrap()).unwrap();
+    let made = common::time(|| drop(black_box(key.sign(black_box(1_234_567), &policy))));
+    tell("a checkpoint, signed", made, "Ed25519 over 90 bytes", signed(90));
+    let made = common::time(|| drop(black_box(key.sign_beside(Some(&next), black_box(1_234_567), &policy))));
+    tell("the same by two keys, as while a key is changed", made, "Ed25519 over 90 bytes", signed(90));
 }
 
 fn caller() -> Caller {

@@ -8,6 +8,7 @@ mod support;
 
 mod abuse;
 mod admin;
+mod assertion;
 mod background_verification;
 mod backpressure;
 mod cancelled;

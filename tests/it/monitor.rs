@@ -365,6 +365,12 @@ fn what_a_middleman_changes_is_named_and_changes_nothing() {
         look(more).finds(1, &[word]);
     }
     assert_eq!(tiles, 12);
+    // A record that reads as well as before.
+    middleman.does(move |path, status, body| {
+        let word = body.windows(8).rposition(|bytes| bytes == b"/public/");
+        (status, if path.starts_with("/tile/entries/") { flip(body, word.unwrap() + 1) } else { body })
+    });
+    look(&["--records"]).finds(1, &["bad_record"]);
     for (what, word, code) in [
         ("signature", "bad_signature", 1),
         ("origin", "wrong_origin", 1),

@@ -149,7 +149,7 @@ fn a_field_line_has_one_form() {
 #[test]
 fn a_byte_that_no_value_has_is_found_wherever_it_stands() {
     for (byte, at) in [0, b'\r', 0x1f, 0x7f].into_iter().flat_map(|byte| (0..40).map(move |at| (byte, at))) {
-        let mut value = vec![b'v'; 40];
+        let mut value = [b'v'; 40];
         value[at] = byte;
         let head = [b"GET / HTTP/1.1\r\nFoo: ", &value[..], b"\r\n\r\n"].concat();
         assert_eq!(fault(head), Malformed::FieldLine, "{byte:#x} at {at}");

@@ -332,6 +332,12 @@ impl Queue {
         self.lock().stage == Stage::Failed
     }
 
+    /// Whether the writer sleeps until something comes.
+    #[cfg(test)]
+    pub fn has_fallen_asleep(&self) -> bool {
+        self.lock().asleep
+    }
+
     /// How many submissions wait.
     pub fn len(&self) -> usize {
         self.lock().waiting.len()

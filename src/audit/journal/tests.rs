@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use http::Request;
 
-use super::queue::OUTCOME_WAIT;
 use super::*;
 use crate::access::Reason;
 use crate::access::attempt::{Connection, ReadRules, TrustedProxies};
@@ -385,18 +384,20 @@ fn a_log_that_has_failed_says_so_though_it_is_paused() {
 fn an_outcome_waits_for_no_decision_longer_than_it_must() {
     let log = Log::new();
     let open = log.open(16, LONG);
-    // The writer has just committed; and then it has been quiet for so long that it sleeps until it is woken.
-    for (permit, size) in [(open.permit(), 3), (open.permit(), 4)] {
-        if size == 4 {
-            std::thread::sleep(OUTCOME_WAIT * 3);
-        }
-        drop(permit);
+    let until = |so: &dyn Fn() -> bool, what: &str| {
         let deadline = Instant::now() + Duration::from_secs(20);
-        while open.journal.size() < size {
-            assert!(Instant::now() < deadline, "the outcome never went");
+        while !so() {
+            assert!(Instant::now() < deadline, "{what}");
             std::thread::yield_now();
         }
-    }
+    };
+    // The writer has just committed; and then it has been quiet for so long that it sleeps until it is woken.
+    let (first, second) = (open.permit(), open.permit());
+    drop(first);
+    until(&|| open.journal.size() == 3, "the outcome never went");
+    until(&|| open.journal.0.queue.has_fallen_asleep(), "the writer never sleeps");
+    drop(second);
+    until(&|| open.journal.size() == 4, "the outcome woke nobody");
     assert_eq!(open.close().len(), 4);
 }
 

@@ -251,6 +251,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Answe
         Act::Spoof => Response::builder()
             .header("portcullis-record", "spoof/1")
             .header("x-request-id", "spoof")
+            .header("portcullis-assertion", "spoof")
             .header("connection", "x-secret")
             .header("x-secret", "1")
             .body(full("hello").into_body())
