@@ -6,7 +6,7 @@
 //! | floor | modules | what is there |
 //! |---|---|---|
 //! | 6 | `main`, [`cli`], [`app`] | commands; settings become a running gate |
-//! | 5 | [`server`], [`admin`], [`witness`] | listeners, TLS, drain, layers; the admin API; a witness of other logs |
+//! | 5 | [`server`], [`admin`], [`witness`], [`monitor`] | listeners, TLS, drain, layers; the admin API; a witness of other logs; a monitor of them |
 //! | 4 | [`proxy`] | the path of a request: gate, forward, headers, respond |
 //! | 3 | [`authn`], [`policy`], [`config`], `audit::{storage, rocks, journal, query}` | who calls; what they may; what the operator wrote; the log on disk |
 //! | 2 | `audit::{record, merkle, checkpoint, proof, verify}` | the log's formats and proofs, pure |
@@ -21,6 +21,7 @@ pub mod authn;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod monitor;
 pub mod net;
 pub mod policy;
 pub mod proxy;

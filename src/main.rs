@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Command::Audit(AuditCommand::Consistency(args)) => cli::audit::consistency::run(&args),
         Command::Witness(WitnessCommand::Serve(args)) => cli::witness::serve::run(&args),
         Command::Witness(WitnessCommand::Keygen(args)) => cli::witness::keygen::run(&args),
+        Command::Monitor(args) => cli::monitor::run(&args),
         Command::Policy(PolicyCommand::Test(args)) => cli::policy::test::run(&args),
         Command::Policy(PolicyCommand::Explain(args)) => cli::policy::explain::run(&args),
         Command::Policy(PolicyCommand::Fmt(args)) => cli::policy::fmt::run(&args),

@@ -35,6 +35,7 @@ mod disk;
 mod entry;
 pub mod handover;
 pub mod log;
+pub mod monitor;
 mod notify;
 mod open_files;
 mod privileges;

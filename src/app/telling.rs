@@ -38,6 +38,17 @@ pub(super) fn install_metrics() -> Option<PrometheusHandle> {
         .clone()
 }
 
+/// Installs the recorder of a monitor's figures, which are no gate's.
+pub(super) fn install_monitor_metrics() -> Option<PrometheusHandle> {
+    let handle = PrometheusBuilder::new().install_recorder().ok()?;
+    for kind in crate::monitor::KINDS {
+        metrics::gauge!("portcullis_monitor_fault", "kind" => kind).set(0.0);
+        metrics::counter!("portcullis_monitor_faults_total", "kind" => kind).absolute(0);
+    }
+    metrics::counter!("portcullis_monitor_looks_total").absolute(0);
+    Some(handle)
+}
+
 /// Figures that alarms watch are there from the start: a rate over one that appears with its first event misses that.
 fn begin_at_zero() {
     watch_clock::begin_at_zero();

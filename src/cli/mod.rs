@@ -10,6 +10,7 @@
 //! | [`policy`] | what authors of policies do |
 //! | [`audit`] | create, mark, verify, list, show, export and prove a log |
 //! | [`witness`] | a witness of logs, and its key |
+//! | [`monitor`] | follows a log from outside |
 //! | `dev` | the development issuer: its key, key set and tokens |
 //! | `files` | files made once, and the config template |
 //! | `out` | colour, columns, words for sizes and times |
@@ -28,6 +29,7 @@ mod dev;
 mod files;
 pub mod init;
 pub mod keygen;
+pub mod monitor;
 mod out;
 pub mod policy;
 pub mod serve;
@@ -71,6 +73,8 @@ pub enum Command {
     /// Cosign the checkpoints of logs that run elsewhere, so that none of them can be rewritten unseen
     #[command(subcommand, after_help = witness::AFTER_HELP)]
     Witness(WitnessCommand),
+    /// Follow a gate's log from outside; say when it is forked, set back, or stands still
+    Monitor(monitor::Args),
     /// Test, ask and lay out policies, without a gate
     #[command(subcommand, after_help = policy::AFTER_HELP)]
     Policy(PolicyCommand),

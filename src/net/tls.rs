@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs;
+use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::pem::{self, PemError};
@@ -24,14 +25,30 @@ pub struct ClientTls(Arc<ClientConfig>);
 impl ClientTls {
     /// Reads the roots, and offers `alpn` in this order, e.g. `[b"http/1.1"]`; empty offers no ALPN.
     pub fn new(roots: Roots<'_>, alpn: &[&[u8]]) -> Result<Self, TlsError> {
+        Self::showing(None, roots, alpn)
+    }
+
+    /// As [`ClientTls::new`]; shows the certificate of the first file, whose private key is in the second, to whoever
+    /// asks for one.
+    pub fn showing(
+        certificate: Option<(&Path, &Path)>,
+        roots: Roots<'_>,
+        alpn: &[&[u8]],
+    ) -> Result<Self, TlsError> {
         let store = match roots {
             Roots::Native => native_roots()?,
             Roots::File(path) => file_roots(path)?,
         };
-        let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()?
-            .with_root_certificates(store)
-            .with_no_client_auth();
+            .with_root_certificates(store);
+        let mut config = match certificate {
+            Some((cert, key)) => {
+                let certified = pem::certified_key(cert, key)?;
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
+            }
+            None => builder.with_no_client_auth(),
+        };
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(Self(Arc::new(config)))
     }

@@ -206,14 +206,59 @@ fn systemd_holds_the_sockets_that_the_config_names() {
 }
 
 #[test]
+fn the_monitors_unit_is_held_as_tight_as_the_gates_and_its_command_is_one() {
+    let (gate, monitor) = (unit(&deploy("portcullis.service")), unit(&deploy("portcullis-monitor@.service")));
+    let tight = |key: &str| {
+        [
+            "Protect",
+            "Private",
+            "Restrict",
+            "Capability",
+            "Ambient",
+            "SystemCall",
+            "Lock",
+            "Memory",
+            "NoNew",
+            "Limit",
+        ]
+        .iter()
+        .any(|begin| key.starts_with(begin))
+            && key != "LimitNOFILE"
+    };
+    let mut held = 0;
+    for (key, value) in gate.iter().filter(|((section, key), _)| section == "Service" && tight(key)) {
+        assert_eq!(monitor.get(key), Some(value), "{key:?}");
+        held += 1;
+    }
+    assert!(held > 20, "{held}");
+    // The command line is taken, up to what it names.
+    let start = &monitor[&("Service".into(), "ExecStart".into())][0];
+    let words = start
+        .strip_prefix("/usr/local/bin/portcullis ")
+        .unwrap()
+        .replace("${URL}", "http://127.0.0.1:9")
+        .replace("${VKEY}", "no+key")
+        .replace("$OPTIONS", "--metrics 127.0.0.1:9903 --records");
+    let output = Command::new(BINARY).args(words.split(' ')).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--vkey: "), "{output:?}");
+}
+
+#[test]
 fn systemd_finds_nothing_wrong_with_the_unit() {
     let dir = tempfile::tempdir().unwrap();
+    let monitor = dir.path().join("portcullis-monitor@.service");
+    let text = deploy("portcullis-monitor@.service").replace("/usr/local/bin/portcullis", BINARY);
+    std::fs::write(&monitor, text).unwrap();
+    let instance = dir.path().join("portcullis-monitor@gate-1.service");
     let path = dir.path().join("portcullis.service");
     // It wants to see the binary, which is not installed here.
     std::fs::write(&path, deploy("portcullis.service").replace("/usr/local/bin/portcullis", BINARY)).unwrap();
     let socket = dir.path().join("portcullis.socket");
     std::fs::write(&socket, deploy("portcullis.socket")).unwrap();
-    let verify = Command::new("systemd-analyze").args(["verify", "--man=no"]).args([&path, &socket]).output();
+    let verify = Command::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .args([&path, &socket, &instance])
+        .output();
     let verified = match verify {
         Ok(output) => output,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -224,7 +269,10 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
     };
     // Other units of this machine are not ours to judge.
     let said = String::from_utf8_lossy(&verified.stderr).into_owned();
-    let ours: Vec<&str> = said.lines().filter(|line| line.contains("portcullis.s")).collect();
+    let ours: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains("portcullis.s") || line.contains("portcullis-monitor"))
+        .collect();
     assert!(ours.is_empty(), "{ours:#?}");
 }
 

@@ -33,6 +33,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("server", 5),
     ("admin", 5),
     ("witness", 5),
+    ("monitor", 5),
     ("app", 6),
     ("cli", 6),
     ("main", 6),

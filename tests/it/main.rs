@@ -24,6 +24,7 @@ mod house;
 mod jwt;
 mod key_rotation;
 mod listener;
+mod monitor;
 mod mtls;
 mod noise;
 mod open_allows;

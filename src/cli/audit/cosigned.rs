@@ -25,7 +25,7 @@ pub(super) enum Finding {
 }
 
 /// Reads a policy file. If it names logs, this one must be among them, by whichever of its keys.
-pub(super) fn read_policy(path: &Path, key: &VerifierKey) -> Result<WitnessPolicy> {
+pub(in crate::cli) fn read_policy(path: &Path, key: &VerifierKey) -> Result<WitnessPolicy> {
     let bytes = std::fs::read(path).with_context(|| format!("--policy {}", path.display()))?;
     let policy = WitnessPolicy::parse(&bytes).with_context(|| format!("--policy {}", path.display()))?;
     if !policy.logs().is_empty() && policy.logs().iter().all(|log| log.name() != key.name()) {

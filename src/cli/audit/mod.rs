@@ -16,7 +16,7 @@
 
 pub mod check_proof;
 pub mod consistency;
-mod cosigned;
+pub(in crate::cli) mod cosigned;
 pub mod create;
 mod evidence;
 pub mod export;
