@@ -19,6 +19,8 @@ fn main() -> ExitCode {
         Command::Audit(AuditCommand::List(args)) => cli::audit::list::run(&args),
         Command::Audit(AuditCommand::Show(args)) => cli::audit::show::run(&args),
         Command::Audit(AuditCommand::Export(args)) => cli::audit::export::run(&args),
+        Command::Audit(AuditCommand::Bundle(args)) => cli::audit::bundle::run(&args),
+        Command::Audit(AuditCommand::Policy(args)) => cli::audit::policy::run(&args),
         Command::Audit(AuditCommand::Prove(args)) => cli::audit::prove::run(&args),
         Command::Audit(AuditCommand::CheckProof(args)) => cli::audit::check_proof::run(&args),
         Command::Audit(AuditCommand::Consistency(args)) => cli::audit::consistency::run(&args),

@@ -12,6 +12,7 @@
 //! | `GET /checkpoint` | the latest checkpoint (C2SP tlog-checkpoint) |
 //! | `GET /tile/…` | the tree and the records, in tiles (C2SP tlog-tiles) |
 //! | `GET /v1/policy` | the policy in force, and the last refusal |
+//! | `GET /v1/policies/{epoch}` | the policy of that epoch, which records name |
 //! | `POST /v1/policy/explain` | why a call is decided as it is, by that policy or by one that is sent along |
 //! | `GET /v1/status` | how the gate stands |
 
@@ -73,12 +74,13 @@ pub fn router(views: Views) -> Router {
         .route("/checkpoint", get(tiles::checkpoint))
         .route("/tile/{*path}", get(tiles::tile))
         .route("/v1/policy", get(policy::show))
+        .route("/v1/policies/{epoch}", get(policy::kept))
         .route("/v1/policy/explain", post(policy::explain))
         .route("/v1/status", get(status::status))
         .fallback(async || {
             Problem::new(
                 StatusCode::NOT_FOUND,
-                "there is no such view; see /v1/records, /v1/consistency, /v1/policy, /v1/policy/explain, /v1/status, /checkpoint, /tile/…",
+                "there is no such view; see /v1/records, /v1/consistency, /v1/policy, /v1/policies/{epoch}, /v1/policy/explain, /v1/status, /checkpoint, /tile/…",
             )
         })
         .method_not_allowed_fallback(async || {

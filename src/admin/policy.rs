@@ -7,17 +7,20 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::{Body, to_bytes};
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::Views;
 use super::problem::Problem;
+use super::records::{failed, look};
 use super::status::{going, refusal};
 use crate::access::path::Tolerance;
-use crate::policy::{Call, Explanation, LoadError, PathForms, Policy, Text};
+use crate::audit::hash::Hash;
+use crate::policy::{Call, Explanation, LoadError, PathForms, Policy, Text, Texts};
 use crate::proxy::live::Live;
 
 /// Longest question, bytes, a candidate policy included.
@@ -58,6 +61,22 @@ pub(super) async fn show(State(views): State<Views>) -> Result<Json<Value>, Prob
         "compiled": policy.is_compiled(),
         "refused": views.refusals.policy.load().as_deref().map(refusal),
     })))
+}
+
+/// `GET /v1/policies/{epoch}`: the policy of that epoch, as it was loaded.
+pub(super) async fn kept(State(views): State<Views>, Path(epoch): Path<String>) -> Result<Response, Problem> {
+    let epoch = Hash::from_hex(epoch.as_bytes()).ok_or_else(|| {
+        Problem::new(StatusCode::BAD_REQUEST, "an epoch is 64 hex digits in lower case, as records name it")
+    })?;
+    let piece = look(move || views.store.policy(epoch)).await?.ok_or_else(|| {
+        Problem::new(StatusCode::NOT_FOUND, format!("no policy of epoch {epoch} is kept with this log"))
+    })?;
+    let texts = Texts::read(&piece).filter(|_| Hash::of(&piece) == epoch);
+    let texts =
+        texts.ok_or_else(|| failed(&format_args!("what is kept under {epoch} is not that policy")))?;
+    let answer = json!({ "epoch": epoch.to_string(), "model": texts.model, "policies": texts.policies });
+    // It never changes; but who may read it can.
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response())
 }
 
 /// `POST /v1/policy/explain`: why a call is decided as it is.

@@ -7,6 +7,7 @@
 //! | 2 | [`merkle`] | the tree over the records |
 //! | 2 | [`checkpoint`] | the signed statement of origin, size and root; its keys |
 //! | 2 | [`proof`] | proofs as files: of a record, of growth |
+//! | 2 | [`bundle`] | some records, with all that it takes to check them elsewhere |
 //! | 2 | [`verify`] | reads a log from its first record and names the first that does not hold |
 //! | 3 | [`storage`], [`rocks`] | what the log asks of a store; the store in RocksDB |
 //! | 3 | [`lent`] | a store that can be called back from all who hold it |
@@ -20,13 +21,14 @@
 //! | 3 | [`query`] | questions to the log |
 //! | 3 | [`tiles`] | the log in tiles; proofs over it |
 //!
-//! On floor 2, `verify` and `proof` stand on the other three, and they know only `hash`. On floor 3, all stand on `storage`.
+//! On floor 2, `verify` and `proof` stand on the other three, which know only `hash`; `bundle` stands on all of them. On floor 3, all stand on `storage`.
 //!
 //! Invariants:
 //! 1. Nothing on floor 2 does I/O, waits, reads a clock, or knows hyper or RocksDB.
 //! 2. A record's bytes are made once, by [`record::seal`]; what is hashed is what is stored.
 //! 3. A [`checkpoint::Checkpoint`] exists only if a trusted key's signature over it was checked.
 
+pub mod bundle;
 pub mod checkpoint;
 pub mod hash;
 pub mod journal;

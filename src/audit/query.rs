@@ -52,6 +52,15 @@ impl HealthChecks {
         }
     }
 
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exclude => "exclude",
+            Self::Include => "include",
+            Self::Only => "only",
+        }
+    }
+
     fn wants(self, record: &Record<'_>) -> bool {
         let tagged =
             [&["request", "tag"][..], &["tag"]].iter().any(|path| record.text(path) == Some("health_check"));

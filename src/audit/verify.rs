@@ -23,7 +23,7 @@
 //! follows from there: each checkpoint must be signed by the key in force at its size.
 
 mod fault;
-mod keys;
+pub(in crate::audit) mod keys;
 
 pub use self::fault::{Fault, FaultKind};
 pub use self::keys::rotation;

@@ -95,6 +95,10 @@ pub enum AuditCommand {
     Show(audit::show::Args),
     /// Write all records to a file, exactly as stored, for somebody else to verify
     Export(audit::export::Args),
+    /// Bundle records with all that it takes to check them elsewhere
+    Bundle(audit::bundle::Args),
+    /// Show a policy that was in force
+    Policy(audit::policy::Args),
     /// Prove that a record is in the log, for whoever has its key
     Prove(audit::prove::Args),
     /// Check such a proof, without the log

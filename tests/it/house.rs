@@ -14,6 +14,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("audit::checkpoint", 2),
     ("audit::verify", 2),
     ("audit::proof", 2),
+    ("audit::bundle", 2),
     ("audit::storage", 3),
     ("audit::rocks", 3),
     ("audit::journal", 3),
@@ -48,6 +49,12 @@ const SIBLINGS: &[(&str, &str)] = &[
     // Proofs are of the tree, under a checkpoint.
     ("audit::proof", "audit::merkle"),
     ("audit::proof", "audit::checkpoint"),
+    // Bundles are made of all of these.
+    ("audit::bundle", "audit::record"),
+    ("audit::bundle", "audit::merkle"),
+    ("audit::bundle", "audit::checkpoint"),
+    ("audit::bundle", "audit::proof"),
+    ("audit::bundle", "audit::verify"),
     // The log's parts stand on what they ask of a store.
     ("audit::rocks", "audit::storage"),
     ("audit::journal", "audit::storage"),

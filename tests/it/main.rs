@@ -11,6 +11,7 @@ mod admin;
 mod assertion;
 mod background_verification;
 mod backpressure;
+mod bundles;
 mod cancelled;
 mod cli;
 mod deploy;

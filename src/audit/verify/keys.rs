@@ -15,7 +15,7 @@ use crate::audit::record::{Head, Kind, Record};
 
 /// The keys known so far.
 #[derive(Debug)]
-pub(super) struct Keys {
+pub(in crate::audit) struct Keys {
     pinned: VerifierKey,
     chain: KeyChain,
     /// Whether the pinned key is one of the chain.
@@ -25,15 +25,15 @@ pub(super) struct Keys {
 
 /// How often the keys have changed: what was opened before the last change is to be opened again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Age(Option<u32>);
+pub(in crate::audit) struct Age(Option<u32>);
 
 impl Age {
     /// Of what the caller has opened: that stands.
-    pub(super) const ANY: Self = Self(None);
+    pub(in crate::audit) const ANY: Self = Self(None);
 }
 
 impl Keys {
-    pub(super) fn pinned(key: VerifierKey) -> Self {
+    pub(in crate::audit) fn pinned(key: VerifierKey) -> Self {
         Self { chain: key.clone().into(), pinned: key, anchored: true, age: Age(Some(0)) }
     }
 
@@ -41,12 +41,21 @@ impl Keys {
         &self.pinned
     }
 
-    pub(super) fn into_chain(self) -> KeyChain {
+    pub(in crate::audit) fn into_chain(self) -> KeyChain {
         self.chain
     }
 
+    pub(in crate::audit) const fn chain(&self) -> &KeyChain {
+        &self.chain
+    }
+
+    /// Whether the pinned key is one of those known.
+    pub(in crate::audit) const fn are_anchored(&self) -> bool {
+        self.anchored
+    }
+
     /// Takes up what the next record says of the log's keys.
-    pub(super) fn read(&mut self, head: &Head, record: &[u8]) -> Result<(), RotationError> {
+    pub(in crate::audit) fn read(&mut self, head: &Head, record: &[u8]) -> Result<(), RotationError> {
         match head.kind {
             Kind::Lifecycle if head.index == 0 => {
                 let created = created_with(record);

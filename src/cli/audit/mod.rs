@@ -9,19 +9,26 @@
 //! | [`export`] | all records, for somebody else to verify |
 //! | [`prove`], [`check_proof`] | that a record is in the log: proofs made, and checked anywhere |
 //! | [`consistency`] | that the log has only grown: the same |
+//! | [`bundle`] | some records, with all that it takes to check them elsewhere: made, and checked by `bundled` |
+//! | [`policy`] | the text of a policy that was in force |
+//! | `filter` | which records are meant |
 //! | `cosigned` | which of its checkpoints enough witnesses have cosigned |
 //! | `table` | records as rows for people |
 //! | `source` | where a log is, and how it is opened |
 //! | `evidence` | a log or an export, as a verifier needs it |
 
+pub mod bundle;
+mod bundled;
 pub mod check_proof;
 pub mod consistency;
 pub(in crate::cli) mod cosigned;
 pub mod create;
 mod evidence;
 pub mod export;
+mod filter;
 pub mod list;
 pub mod mark;
+pub mod policy;
 pub mod prove;
 pub mod show;
 mod source;
@@ -39,6 +46,7 @@ Examples:
   portcullis audit show 42 --config gate/portcullis.toml
   portcullis audit export --config gate/portcullis.toml --out log.jsonl
   portcullis audit prove 42 --config gate/portcullis.toml > 42.tlog-proof
+  portcullis audit bundle --subject alice --from 24h --config gate/portcullis.toml --out case-17
   portcullis audit verify log.jsonl --vkey \"$(cat log.vkey)\"
 
 Exit codes: 0 fine, 1 the log does not hold, 2 wrong use or unreadable input.";

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use super::bundled;
 use super::cosigned::{self, Finding};
 use super::evidence::{Evidence, Failure, NotKept, Verdict};
 use super::source;
@@ -49,8 +50,8 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct What {
-    /// An export, with its checkpoints in FILE.checkpoints beside it
-    #[arg(value_name = "FILE", requires = "vkey")]
+    /// An export, with its checkpoints in FILE.checkpoints beside it; or the directory of a bundle
+    #[arg(value_name = "EXPORT", requires = "vkey")]
     export: Option<PathBuf>,
     /// The config that names the log and its key
     #[arg(long, value_name = "FILE")]
@@ -65,6 +66,15 @@ struct What {
 /// # Errors
 /// If the log, the key or the kept checkpoint cannot be read.
 pub fn run(args: &Args) -> Result<Outcome> {
+    if let (Some(dir), Some(vkey)) =
+        (args.what.export.as_deref().filter(|path| bundled::is_at(path)), &args.vkey)
+    {
+        if args.against.is_some() || args.keep.is_some() {
+            bail!("--against and --keep are for whole logs; a bundle has its checkpoint with it");
+        }
+        let key = VerifierKey::parse(vkey.trim()).context("--vkey")?;
+        return bundled::run(dir, &key, args.policy.as_deref(), args.json);
+    }
     // Before the log is opened: a checkpoint that a gate puts there meanwhile would cover more than is seen of it.
     let kept = args.against.as_deref().map(read_kept).transpose()?;
     let (evidence, key) = find(args)?;
@@ -254,7 +264,8 @@ fn keys_json(keys: &KeyChain) -> Vec<serde_json::Value> {
 const AFTER_HELP: &str = "\
 Reads every record, in order, and checks the chain from each record to the next, the Merkle tree over all of them, and \
 the signature and root of every stored checkpoint. Works on a stopped log, on one that a gate is writing to, and on an \
-export. If the log does not hold, the first bad index is named.
+export. If the log does not hold, the first bad index is named. Of a bundle, every record is held to its proof, and the first file that \
+does not hold is named.
 
 If the log's key has changed, any one of its keys will do. With the first one, each change is followed as it comes. With a \
 later one, the log must lead to it by changes that hold, and its checkpoints prove all records, those before it too. Prefer the \
@@ -267,7 +278,7 @@ checkpoint that was kept elsewhere can: see --keep and --against. The gate's own
 With --policy, it also asks that enough witnesses have cosigned a checkpoint of the log, and tells up to which record. The log may have grown since; what has not been cosigned yet rests on the log's own signature.
 
 In JSON: holds, origin, and records, checkpoints, root (base64), last_time, keys (vkey, since: from which record on); or first_bad_index, proven (records below \
-it are under a checkpoint that was met), fault; with --policy cosigned: met, size, by.
+it are under a checkpoint that was met), fault; for a bundle also complete, size, policies, policies_missing; with --policy cosigned: met, size, by.
 
 Examples:
   portcullis audit verify --config gate/portcullis.toml
@@ -276,5 +287,6 @@ Examples:
   portcullis audit verify --config gate/portcullis.toml --policy witnesses.policy
   portcullis audit verify --log gate/log --vkey \"$(cat log.vkey)\"
   portcullis audit verify log.jsonl --vkey \"$(cat log.vkey)\" --json
+  portcullis audit verify case-17 --vkey \"$(cat log.vkey)\"
 
 Exit codes: 0 the log holds, 1 it does not or too few have cosigned it, 2 wrong use or unreadable input.";

@@ -25,6 +25,8 @@ pub enum Fault {
     Panic,
     /// They panic, and all is there.
     PanicPersisted,
+    /// They succeed; only policies are not kept.
+    KeepNoPolicy,
 }
 
 /// RocksDB, with faults.
@@ -94,7 +96,10 @@ impl FaultyStore {
 
 impl Store for FaultyStore {
     fn keep_policy(&self, epoch: Hash, text: &[u8]) -> Result<(), StoreError> {
-        self.inner.keep_policy(epoch, text)
+        match self.state.lock().unwrap().fault {
+            Fault::KeepNoPolicy => Err(broken()),
+            _ => self.inner.keep_policy(epoch, text),
+        }
     }
 
     fn policy(&self, epoch: Hash) -> Result<Option<Vec<u8>>, StoreError> {
@@ -111,13 +116,13 @@ impl Store for FaultyStore {
                 state = self.changed.wait(state).unwrap();
             }
             state.blocked = false;
-            if !matches!(state.fault, Fault::None | Fault::Block) {
+            if !matches!(state.fault, Fault::None | Fault::Block | Fault::KeepNoPolicy) {
                 state.failed += 1;
             }
             state.fault
         };
         match fault {
-            Fault::Block | Fault::None => self.commit_slowly(batch),
+            Fault::Block | Fault::None | Fault::KeepNoPolicy => self.commit_slowly(batch),
             Fault::Fail => Err(broken()),
             Fault::FailPersisted => {
                 self.inner.commit(batch)?;
