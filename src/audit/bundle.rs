@@ -43,6 +43,8 @@ pub struct Manifest {
     pub complete: bool,
     /// The records' indexes, ascending.
     pub records: Vec<u64>,
+    /// The indexes of the records in `keys`, ascending.
+    pub keys: Vec<u64>,
     /// The epochs of policies that records name and the log had no text of, hex, ascending.
     pub policies_missing: Vec<String>,
 }
@@ -59,7 +61,7 @@ pub struct Checker {
     size: u64,
     root: Hash,
     keys: Keys,
-    last_key: Option<u64>,
+    key_records: Vec<u64>,
     opened: Option<Checkpoint>,
     /// The epochs that records name, each with the first that does.
     named: BTreeMap<String, u64>,
@@ -125,6 +127,14 @@ pub enum BundleFault {
     /// A record that the manifest lists.
     #[error("record {0}: manifest.json lists it, and it is not here")]
     Missing(u64),
+    /// A record of the log's keys that the manifest lists, or does not.
+    #[error("keys: manifest.json lists {listed:?}, and here are {found:?}")]
+    Keys {
+        /// What it lists.
+        listed: Vec<u64>,
+        /// What is here.
+        found: Vec<u64>,
+    },
     /// A kept checkpoint.
     #[error("checkpoints/{size}: {source}")]
     Kept {
@@ -252,7 +262,7 @@ impl Checker {
             size,
             root,
             keys: Keys::pinned(key),
-            last_key: None,
+            key_records: Vec::new(),
             opened: None,
             named: BTreeMap::new(),
             records: BTreeSet::new(),
@@ -268,18 +278,24 @@ impl Checker {
     pub fn key(&mut self, index: u64, record: &[u8], proof: &[u8]) -> Result<(), BundleFault> {
         let parsed =
             self.prove(index, record, proof).map_err(|source| BundleFault::Record { index, source })?;
-        if self.last_key.is_some_and(|last| last >= index) {
+        if self.key_records.last().is_some_and(|last| *last >= index) {
             return Err(BundleFault::Key { index, source: RotationError::Field("index") });
         }
-        self.last_key = Some(index);
+        self.key_records.push(index);
         self.keys.read(parsed.head(), record).map_err(|source| BundleFault::Key { index, source })
     }
 
     /// Opens the checkpoint by the keys that are known now. Only what comes after this shows anything.
     ///
     /// # Errors
-    /// [`BundleFault::Foreign`], [`BundleFault::Checkpoint`].
+    /// [`BundleFault::Keys`], [`BundleFault::Foreign`], [`BundleFault::Checkpoint`].
     pub fn open(&mut self) -> Result<(), BundleFault> {
+        if self.key_records != self.manifest.keys {
+            return Err(BundleFault::Keys {
+                listed: self.manifest.keys.clone(),
+                found: self.key_records.clone(),
+            });
+        }
         if !self.keys.are_anchored() {
             return Err(BundleFault::Foreign);
         }

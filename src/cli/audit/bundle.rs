@@ -133,9 +133,11 @@ impl Bundle<'_> {
         for (index, bytes) in records {
             self.proved("records", *index, bytes)?;
         }
-        for index in std::iter::once(0).chain(self.store.key_records()?).filter(|index| *index < size) {
-            let bytes = self.store.record(index)?.ok_or_else(|| anyhow!("record {index} is missing"))?;
-            self.proved("keys", index, &bytes)?;
+        let keys = std::iter::once(0).chain(self.store.key_records()?).filter(|index| *index < size);
+        let keys: Vec<u64> = keys.collect();
+        for index in &keys {
+            let bytes = self.store.record(*index)?.ok_or_else(|| anyhow!("record {index} is missing"))?;
+            self.proved("keys", *index, &bytes)?;
         }
         self.kept((first, last), size, &origin)?;
         let policies_missing = self.policies(records)?;
@@ -146,6 +148,7 @@ impl Bundle<'_> {
             asked: args.filter.said(),
             complete: last - first + 1 == records.len() as u64,
             records: records.iter().map(|(index, _)| *index).collect(),
+            keys,
             policies_missing,
         };
         self.file("checkpoint", self.note.as_bytes())?;
