@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use jsonwebtoken::jwk::JwkSet;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use portcullis::app;
-use serde_json::Value;
+use portcullis::clock::{Clock, Timestamp};
+use serde_json::{Value, json};
 
 use crate::support::client::HOST;
 use crate::support::gate::{ORIGIN, private};
@@ -96,7 +97,10 @@ fn a_service_that_asks_is_told_by_a_signed_assertion_what_is_on_record() {
             );
             assert_eq!(claims["record"], format!("{ORIGIN}/{}", answer.record()));
             assert_eq!((&claims["jti"], &claims["policy"]), (&claims["record"], &record["policy"]));
-            assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 60);
+            let issued = claims["iat"].as_i64().unwrap();
+            let decided = Timestamp::parse(record["time"].as_str().unwrap()).unwrap();
+            assert!((decided.as_secs()..=Clock::system().now().as_secs()).contains(&issued), "{claims}");
+            assert_eq!(claims["exp"].as_i64().unwrap() - issued, 60);
         }
     }
     let stored = gate.stop();
@@ -165,6 +169,83 @@ fn the_programs_in_the_docs_take_what_the_gate_vouches_for_and_nothing_else() {
 }
 
 #[test]
+fn the_programs_in_the_docs_refuse_what_the_same_key_signed_for_another_time_gate_or_use() {
+    let upstream = Upstream::start(Act::Answer);
+    let gate = site(&upstream).start();
+    gate.client().get("/public/x", None);
+    let good = brought(&upstream);
+    let key = EncodingKey::from_ed_pem(&std::fs::read(gate.path("says.pem")).unwrap()).unwrap();
+    let header = jsonwebtoken::decode_header(&good).unwrap();
+    let signed = |header: &Header, change: &dyn Fn(&mut Value)| {
+        let mut claims = claims(&good, &published(&gate)).unwrap();
+        change(&mut claims);
+        jsonwebtoken::encode(header, &claims, &key).unwrap()
+    };
+    let moved = |seconds: i64| {
+        signed(&header, &|claims| {
+            for claim in ["iat", "exp"] {
+                claims[claim] = json!(claims[claim].as_i64().unwrap() + seconds);
+            }
+        })
+    };
+    let lines = [
+        moved(-3600),
+        moved(3600),
+        signed(&header, &|claims| claims["iss"] = json!("gate.example.com/other")),
+        signed(&Header { typ: Some("JWT".into()), ..header.clone() }, &|_| ()),
+        // Unchanged but for who encoded it: what is refused above is refused for what it says.
+        signed(&header, &|_| ()),
+    ];
+    let record = claims(&good, &published(&gate)).unwrap()["record"].as_str().unwrap().to_owned();
+    let told = format!("refused: exp\nrefused: exp\nrefused: iss\nrefused: header\nanonymous {record}\n");
+    let keys = format!("http://{}/.well-known/jwks.json", gate.health);
+    for program in Program::all() {
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let output = program.run(&gate, &[&keys, ORIGIN, "app", "GET", HOST, "/public/x"], &lines);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), told, "{program:?}: {output:?}");
+        assert_eq!(output.status.code(), Some(1));
+    }
+}
+
+#[test]
+fn only_a_service_that_asks_gets_assertions_and_only_for_calls_that_are_allowed() {
+    let (asking, quiet) = (Upstream::start(Act::Answer), Upstream::start(Act::Answer));
+    let site = Setup::new(&asking)
+        .service("path_prefix = \"/public\"\nassertion = true")
+        .services(&format!(
+            "[[service]]\nname = \"quiet\"\nhosts = [\"*\"]\nupstreams = [\"http://{}\"]\n",
+            quiet.address
+        ))
+        .policy("p, role:viewer, app, /public/*, GET, allow\np, role:viewer, quiet, /*, GET, allow\n")
+        .tables("[assertion]\nkey_file = \"says.pem\"")
+        .site_without_log();
+    make_key(&site, "says.pem");
+    app::create_log(&site.settings()).unwrap();
+    let gate = site.start();
+    let viewer = Signer::usual().token("alice", &["viewer"]);
+    for client in [gate.client(), gate.client2()] {
+        for (method, token, status) in [
+            ("GET", None, 401),
+            ("GET", Some("a.b.c"), 401),
+            ("PUT", Some(&*viewer), 403),
+            ("TRACE", None, 405),
+        ] {
+            let before = asking.count();
+            let answer = client.call(method, "/public/x", token, &[]);
+            assert_eq!(answer.status, status, "{method} {token:?}");
+            assert!(answer.header(NAME).is_none() && !answer.text().contains("eyJ"), "{answer:?}");
+            assert_eq!(asking.count(), before, "nobody is told of it");
+        }
+        assert_eq!(client.get("/public/x", Some(&viewer)).status, 200);
+        assert_eq!(claims(&brought(&asking), &published(&gate)).unwrap()["aud"], "app");
+        assert_eq!(client.get("/else", Some(&viewer)).status, 200);
+        let seen = quiet.seen().pop().unwrap();
+        assert!(!seen.headers.contains_key(NAME), "{:?}", seen.headers);
+    }
+    gate.stop().verify();
+}
+
+#[test]
 fn what_a_caller_brings_under_the_assertions_name_never_arrives() {
     let upstream = Upstream::start(Act::Answer);
     let silent = Setup::new(&upstream).start();
@@ -224,10 +305,7 @@ fn a_key_is_changed_by_a_reload_and_no_assertion_is_lost_over_it() {
     gate.signal("HUP");
     until("both keys to be published", || published(&gate)["keys"].as_array().unwrap().len() == 2);
     gate.client().get("/public/x", None);
-    assert!(
-        claims(&brought(&upstream), &serde_json::json!({ "keys": [first] })).is_some(),
-        "the first one still signs"
-    );
+    assert!(claims(&brought(&upstream), &json!({ "keys": [first] })).is_some(), "the first one still signs");
 
     site.edit_config(
         "key_file = \"says.pem\"\nalso_publish = [\"next.pem\"]",
@@ -236,7 +314,7 @@ fn a_key_is_changed_by_a_reload_and_no_assertion_is_lost_over_it() {
     gate.signal("HUP");
     until("the next key to sign", || {
         gate.client().get("/public/x", None);
-        claims(&brought(&upstream), &serde_json::json!({ "keys": [next] })).is_some()
+        claims(&brought(&upstream), &json!({ "keys": [next] })).is_some()
     });
     let both = published(&gate);
     assert_eq!(both["keys"][0], next);
