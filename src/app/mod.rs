@@ -262,8 +262,9 @@ async fn run<U: Future<Output = ()>>(
         denial_bytes: settings.limits.denial_bytes,
     };
     let epochs = parts.epochs;
-    let (journal, writer) = Journal::open(Arc::clone(&store), keys, clock.clone(), options, epochs)?;
+    // Before any record names it, those by which the journal takes up the log among them.
     store.keep_policy(epochs.policy, parts.policy().text().as_bytes()).map_err(ReconcileError::from)?;
+    let (journal, writer) = Journal::open(Arc::clone(&store), keys, clock.clone(), options, epochs)?;
     journal.event(epochs, &Event::Started { version: env!("CARGO_PKG_VERSION") }).await?;
 
     let (refusals, space) = (Arc::new(Refusals::default()), Space::default());

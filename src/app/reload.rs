@@ -192,6 +192,8 @@ impl Reloader {
 
     /// Before anything is decided by it: a decision whose policy nobody can read any more is none to rely on.
     async fn keep_policy(&self, text: PolicyText) -> Result<(), Refused> {
+        // A disk that is full has no room for it, and what is held back there is for records.
+        self.0.journal.admits()?;
         let store = Arc::clone(&self.0.store);
         let kept = tokio::task::spawn_blocking(move || store.keep_policy(text.epoch(), text.as_bytes()));
         Ok(kept.await??)

@@ -73,7 +73,8 @@ pub struct Checker {
 /// What a bundle shows.
 #[derive(Debug)]
 pub struct Report {
-    /// What it says of itself, all of which was checked but `asked`.
+    /// What it says of itself. What it *claims* is checked: `records`, `complete`, `size`, `origin`. That it was made for what was
+    /// `asked`, that there are no more `keys`, and that the log had no text of `policies_missing` is its word.
     pub manifest: Manifest,
     /// The log's keys, as far as it goes.
     pub keys: KeyChain,
@@ -90,7 +91,7 @@ pub struct Report {
 pub enum BundleFault {
     /// The manifest cannot be read, or contradicts itself.
     #[error("manifest.json: {0}")]
-    Manifest(String),
+    Manifest(#[from] ManifestFault),
     /// The checkpoint.
     #[error("checkpoint: {0}")]
     Checkpoint(CheckpointError),
@@ -159,6 +160,59 @@ pub enum BundleFault {
     },
 }
 
+/// What is wrong with a manifest.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestFault {
+    /// It is none.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// It is of another format.
+    #[error("the format {found:?} is not {FORMAT:?}")]
+    Format {
+        /// What it says.
+        found: String,
+    },
+    /// It is of another log than the key that was given.
+    #[error("it is of the log {found:?}, and the key given of {expected:?}")]
+    Origin {
+        /// What it says.
+        found: String,
+        /// The key's.
+        expected: String,
+    },
+    /// Its records do not ascend.
+    #[error("record {next} is listed behind record {one}")]
+    Order {
+        /// A record.
+        one: u64,
+        /// The one behind it.
+        next: u64,
+    },
+    /// It is not as complete as it says.
+    #[error("it says that the bundle is complete, and lists no record {missing}")]
+    Gap {
+        /// The first that is not listed.
+        missing: u64,
+    },
+    /// It lists nothing.
+    #[error("it lists no record")]
+    Empty,
+    /// It lists a record that its checkpoint does not cover.
+    #[error("it lists record {last}, and a checkpoint of {size} records")]
+    Beyond {
+        /// The record.
+        last: u64,
+        /// The checkpoint's size.
+        size: u64,
+    },
+    /// Its policies are no epochs, or do not ascend.
+    #[error("policies_missing is no ascending list of epochs")]
+    Policies,
+    /// A policy that it says the log had no text of is here, or named by no record.
+    #[error("it says that the log had no text of policy {0}, which is here, or which no record names")]
+    NotMissing(String),
+}
+
 /// What is wrong with a record.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordFault {
@@ -203,30 +257,33 @@ impl Manifest {
     /// Reads a manifest and holds it to itself.
     ///
     /// # Errors
-    /// [`BundleFault::Manifest`].
-    pub fn parse(bytes: &[u8]) -> Result<Self, BundleFault> {
-        let manifest: Self =
-            serde_json::from_slice(bytes).map_err(|error| BundleFault::Manifest(error.to_string()))?;
-        let wrong = |why: String| Err(BundleFault::Manifest(why));
+    /// [`ManifestFault`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, ManifestFault> {
+        let manifest: Self = serde_json::from_slice(bytes)?;
         if manifest.format != FORMAT {
-            return wrong(format!("the format {:?} is not {FORMAT:?}", manifest.format));
+            return Err(ManifestFault::Format { found: manifest.format });
         }
         for pair in manifest.records.windows(2) {
-            let [one, next] = pair else { continue };
+            let [one, next] = *pair else { continue };
             if one >= next {
-                return wrong(format!("record {next} is listed behind record {one}"));
+                return Err(ManifestFault::Order { one, next });
             }
-            if manifest.complete && one + 1 != *next {
-                return wrong(format!(
-                    "it says that the bundle is complete, and lists no record {}",
-                    one + 1
-                ));
+            if manifest.complete && one + 1 != next {
+                return Err(ManifestFault::Gap { missing: one + 1 });
             }
         }
+        for (one, next) in manifest.policies_missing.iter().zip(manifest.policies_missing.iter().skip(1)) {
+            if one >= next {
+                return Err(ManifestFault::Policies);
+            }
+        }
+        if manifest.policies_missing.iter().any(|epoch| Hash::from_hex(epoch.as_bytes()).is_none()) {
+            return Err(ManifestFault::Policies);
+        }
         match manifest.records.last() {
-            None => wrong("it lists no record".to_owned()),
+            None => Err(ManifestFault::Empty),
             Some(last) if *last >= manifest.size => {
-                wrong(format!("it lists record {last}, and a checkpoint of {} records", manifest.size))
+                Err(ManifestFault::Beyond { last: *last, size: manifest.size })
             }
             Some(_) => Ok(manifest),
         }
@@ -252,9 +309,8 @@ impl Checker {
             return Err(BundleFault::Size { found: size, said: manifest.size });
         }
         if manifest.origin != key.name() {
-            let why =
-                format!("it is of the log {:?}, and the key given of {:?}", manifest.origin, key.name());
-            return Err(BundleFault::Manifest(why));
+            let fault = ManifestFault::Origin { found: manifest.origin, expected: key.name().to_owned() };
+            return Err(fault.into());
         }
         Ok(Self {
             manifest,
@@ -364,8 +420,14 @@ impl Checker {
         if let Some(missing) = self.manifest.records.iter().find(|index| !self.records.contains(index)) {
             return Err(BundleFault::Missing(*missing));
         }
+        let missing = &self.manifest.policies_missing;
+        if let Some(epoch) =
+            missing.iter().find(|epoch| !self.named.contains_key(*epoch) || self.policies.contains(*epoch))
+        {
+            return Err(ManifestFault::NotMissing(epoch.clone()).into());
+        }
         for (epoch, index) in self.named {
-            if !self.policies.contains(&epoch) && !self.manifest.policies_missing.contains(&epoch) {
+            if !self.policies.contains(&epoch) && !missing.contains(&epoch) {
                 return Err(BundleFault::PolicyMissing { epoch, index });
             }
         }

@@ -153,7 +153,14 @@ impl RocksStore {
         database.create_missing_column_families(true);
         // Not of a secondary's: RocksDB does not support it there.
         database.set_track_and_verify_wals_in_manifest(true);
-        let db = DB::open_cf_descriptors(&database, dir, families(options)).map_err(|source| {
+        let mut families = families(options);
+        // Whatever a later version has added is left alone; RocksDB must have all of them open.
+        for name in DB::list_cf(&database, dir).unwrap_or_default() {
+            if !families.iter().any(|family| family.name() == name) {
+                families.push(ColumnFamilyDescriptor::new(name, Options::default()));
+            }
+        }
+        let db = DB::open_cf_descriptors(&database, dir, families).map_err(|source| {
             let path = dir.to_owned();
             // RocksDB has no code of its own for a held lock or a full disk; it says so in an IO error.
             let text = source.to_string();
@@ -349,8 +356,13 @@ impl Store for RocksStore {
             return Err(StoreError::Failed);
         }
         let policies = self.family(POLICIES)?;
-        if self.db.get_cf(policies, epoch.0)?.is_some() {
-            return Ok(());
+        match self.db.get_cf(policies, epoch.0)? {
+            Some(kept) if kept == text => return Ok(()),
+            // The name is the hash, so it is known which of the two is right.
+            Some(_) => {
+                tracing::warn!(%epoch, "what was kept as the text of this policy is not it; it is put right")
+            }
+            None => {}
         }
         self.db.put_cf_opt(policies, epoch.0, text, &self.write).map_err(|error| {
             self.failed.store(true, Ordering::Release);

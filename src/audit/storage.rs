@@ -65,7 +65,7 @@ pub trait Store: Send + Sync + 'static {
     /// The latest checkpoint that was cosigned, with its cosignatures.
     fn latest_cosigned(&self) -> Result<Option<String>, StoreError>;
 
-    /// Keeps a policy's text for good under its epoch, durable when this returns; what is kept under it already stays. Any thread may
+    /// Keeps a policy's text for good under its epoch, durable when this returns; what is kept under it already stays, if it is the same. Any thread may
     /// call it. An error is final, as one of `commit`.
     ///
     /// # Errors

@@ -36,6 +36,27 @@ pub struct Follower {
     keys: Keys,
     demands: Demands,
     clock: Clock,
+    /// What was found and could not be written down yet.
+    unwritten: Option<Accusation>,
+}
+
+/// That two notes show a fork or a rollback.
+#[derive(Debug)]
+struct Accusation {
+    kind: EvidenceKind,
+    kept: Kept,
+    note: Vec<u8>,
+    shown: u64,
+}
+
+impl Accusation {
+    fn fault(&self) -> Fault {
+        let (kept, shown) = (self.kept.size, self.shown);
+        match self.kind {
+            EvidenceKind::Rollback => Fault::Rollback { kept, shown },
+            EvidenceKind::Fork => Fault::Fork { kept, kept_root: self.kept.root, shown },
+        }
+    }
 }
 
 /// What came of a look that found nothing wrong.
@@ -59,17 +80,20 @@ impl Follower {
         clock: Clock,
     ) -> Result<Self, StateError> {
         let keys = state.keys(pinned)?;
-        state.kept(keys.origin())?;
+        state.kept(&keys)?;
         state.evidence()?;
-        Ok(Self { source, state, keys, demands, clock })
+        Ok(Self { source, state, keys, demands, clock, unwritten: None })
     }
 
     /// Looks once. May be dropped at any point: what it had not remembered by then was not believed.
     pub async fn look(&mut self) -> Report {
-        let before = self.state.kept(self.keys.origin()).ok().flatten();
-        let looked = self.try_look().await;
+        let before = self.state.kept(&self.keys).ok().flatten();
+        let looked = match tokio::time::timeout(LONGEST_LOOK, self.try_look()).await {
+            Ok(looked) => looked,
+            Err(_) => Err(FetchError::Timeout(LONGEST_LOOK).into()),
+        };
         let now = self.clock.now();
-        let kept = self.state.kept(self.keys.origin()).ok().flatten();
+        let kept = self.state.kept(&self.keys).ok().flatten();
         let (fault, seen) = match looked {
             Ok(seen) => (None, Some(seen)),
             Err(fault) => (Some(fault), None),
@@ -89,17 +113,20 @@ impl Follower {
             records: seen.map_or(0, |seen| seen.records),
             // While evidence stands it is not followed, and shows nothing new by that alone.
             stalled: unchanged.filter(|unchanged| !stands && *unchanged > self.demands.stall_after),
-            evidence: if stands { self.state.evidence_files().to_vec() } else { Vec::new() },
+            evidence: if stands { self.state.evidence_files() } else { Vec::new() },
             key: self.keys.current().to_string(),
             fault,
         }
     }
 
     async fn try_look(&mut self) -> Result<Seen, Fault> {
+        if let Some(accusation) = self.unwritten.take() {
+            return Err(self.accuse(accusation));
+        }
         if let Some(evidence) = self.state.evidence()? {
             return Err(Fault::Before(evidence));
         }
-        let kept = self.state.kept(self.keys.origin())?;
+        let kept = self.state.kept(&self.keys)?;
         self.source.refresh()?;
         let note = self.source.fetch("/checkpoint", NOTE_BYTES).await?;
         let (checkpoint, mut keys) = self.open(&note, kept.as_ref()).await?;
@@ -113,6 +140,9 @@ impl Follower {
             }
         };
         self.cosigned(&note, size)?;
+        if grows && !self.demands.records && keys.is_there_another(&note) {
+            self.look_for_the_next_key((size, &root), from, &mut keys).await?;
+        }
         let mut records = 0;
         if self.demands.records && grows {
             let mut tree = self.tree(size, &root).await?;
@@ -133,30 +163,21 @@ impl Follower {
         if found != self.keys.origin() {
             return Err(Fault::Origin { expected: self.keys.origin().to_owned(), found: found.to_owned() });
         }
-        let opened = self.keys.open(note);
-        let unsigned = matches!(opened, Err(CheckpointError::Note(NoteError::NotSigned { .. })));
-        let settled = opened.is_err() || !self.keys.is_there_another(note);
-        if settled && !unsigned {
-            return Ok((opened?, self.keys.clone()));
+        match self.keys.open(note) {
+            Err(CheckpointError::Note(NoteError::NotSigned { .. })) => {}
+            opened => return Ok((opened?, self.keys.clone())),
         }
         // The key record lies in what is new; if it was not seen in time, anywhere.
         let (from, mut keys) = (kept.map_or(0, |kept| kept.size.min(size)), self.keys.clone());
-        let starts = if unsigned && from > 0 { vec![from, 0] } else { vec![from] };
+        let starts = if from > 0 { vec![from, 0] } else { vec![from] };
         for start in starts {
-            if unsigned && size.saturating_sub(start) > SEARCHED_MOST {
+            if size.saturating_sub(start) > SEARCHED_MOST {
                 break;
             }
             match self.search_keys(size, &root, start, &mut keys).await {
                 Ok(()) => {}
                 // Records under a root that nobody has vouched for yet: they are no fault of the log's.
-                Err(fault) if unsigned && fault.is_of_the_log() && !matches!(fault, Fault::Key { .. }) => {
-                    break;
-                }
-                // It is opened by a key that is known; the other one can wait until it is needed.
-                Err(fault @ Fault::Refused { .. }) if !unsigned => {
-                    tracing::warn!(%fault, "the log's key changes, but the records that say so may not be read");
-                    break;
-                }
+                Err(fault) if fault.is_of_the_log() && !matches!(fault, Fault::Key { .. }) => break,
                 Err(fault) => return Err(fault),
             }
             if keys.open(note).is_ok() {
@@ -164,6 +185,34 @@ impl Follower {
             }
         }
         Ok((keys.open(note)?, keys))
+    }
+
+    /// Follows a change of key while both sign. The checkpoint is opened and held against the kept one already, and the other key
+    /// can wait until it is needed: of what keeps it from being found, only a change that does not hold is a fault.
+    async fn look_for_the_next_key(
+        &mut self,
+        (size, root): (u64, &Hash),
+        from: u64,
+        keys: &mut Keys,
+    ) -> Result<(), Fault> {
+        if size.saturating_sub(from) > SEARCHED_MOST {
+            tracing::warn!(
+                "the log's key changes, and there are too many records to look for those that say so"
+            );
+            return Ok(());
+        }
+        match self.search_keys(size, root, from, keys).await {
+            Ok(()) => Ok(()),
+            Err(fault @ Fault::Key { .. }) => Err(fault),
+            Err(fault @ Fault::Refused { .. }) => {
+                tracing::warn!(%fault, "the log's key changes, but the records that say so may not be read");
+                Ok(())
+            }
+            Err(fault) => {
+                tracing::warn!(%fault, "the log's key changes, but the records that say so were not read");
+                Ok(())
+            }
+        }
     }
 
     async fn search_keys(&mut self, size: u64, root: &Hash, from: u64, keys: &mut Keys) -> Result<(), Fault> {
@@ -174,16 +223,16 @@ impl Follower {
 
     /// Whether the checkpoint continues the kept one; if it does not, both are kept as evidence before it is said.
     async fn hold_against(&mut self, kept: &Kept, note: &[u8], shown: &Checkpoint) -> Result<(), Fault> {
+        let accusation =
+            |kind| Accusation { kind, kept: kept.clone(), note: note.to_vec(), shown: shown.size() };
         if shown.size() < kept.size {
-            let fault = Fault::Rollback { kept: kept.size, shown: shown.size() };
-            return Err(self.accuse(EvidenceKind::Rollback, fault, kept, note));
+            return Err(self.accuse(accusation(EvidenceKind::Rollback)));
         }
-        let fork = Fault::Fork { kept: kept.size, kept_root: kept.root, shown: shown.size() };
         if shown.size() == kept.size {
             return if shown.root() == kept.root {
                 Ok(())
             } else {
-                Err(self.accuse(EvidenceKind::Fork, fork, kept, note))
+                Err(self.accuse(accusation(EvidenceKind::Fork)))
             };
         }
         // The tiles are led to the new root first. So what does not lead from there to the old one is no tile's fault.
@@ -202,19 +251,21 @@ impl Follower {
                 | ConsistencyError::TooLong { .. }
                 | ConsistencyError::FromRoot { .. }
                 | ConsistencyError::ToRoot { .. },
-            ) => Err(self.accuse(EvidenceKind::Fork, fork, kept, note)),
+            ) => Err(self.accuse(accusation(EvidenceKind::Fork))),
         }
     }
 
-    fn accuse(&self, kind: EvidenceKind, fault: Fault, kept: &Kept, note: &[u8]) -> Fault {
-        match self.state.accuse(kind, &fault.to_string(), (&kept.note, note), self.clock.now()) {
-            Ok(_) => fault,
-            // It would not be said again: what is to be said first is that. The log shows it again until it can be kept.
-            Err(error) => {
-                tracing::error!(%error, %fault, "what was found cannot be written down");
-                fault
-            }
+    /// Keeps what was found before it is said. What cannot be written down is said all the same, and again at each look until it
+    /// can be: whatever the log shows by then.
+    fn accuse(&mut self, accusation: Accusation) -> Fault {
+        let fault = accusation.fault();
+        let notes = (&*accusation.kept.note, &*accusation.note);
+        let written = self.state.accuse(accusation.kind, &fault.to_string(), notes, self.clock.now());
+        if let Err(error) = written {
+            tracing::error!(%error, %fault, "what was found cannot be written down");
+            self.unwritten = Some(accusation);
         }
+        fault
     }
 
     fn cosigned(&self, note: &[u8], size: u64) -> Result<(), Fault> {
@@ -297,6 +348,8 @@ enum How {
 /// A checkpoint with 16 post-quantum signatures of 5 kB each is well below.
 const NOTE_BYTES: usize = 256 * 1024;
 
-/// So many records are read in search of a key that a checkpoint is to be believed by. Whoever made it up could have it go on
-/// for ever.
-const SEARCHED_MOST: u64 = 10_000_000;
+/// So many records are read in search of a key, at most: whoever made a checkpoint up could have it go on for ever.
+const SEARCHED_MOST: u64 = 1_000_000;
+
+/// The longest look. A first one that reads every record of a long log takes its time; nothing else does.
+const LONGEST_LOOK: Duration = Duration::from_secs(3600);

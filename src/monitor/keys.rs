@@ -28,7 +28,7 @@ impl Keys {
             return Ok(false);
         }
         let Some(rotation) = rotation(record)? else { return Ok(false) };
-        if rotation.old_vkey != self.chain.current().to_string() {
+        if rotation.old_vkey != self.chain.current().to_string() || self.records.len() == MOST_CHANGES {
             return Ok(false);
         }
         self.chain.follow(&rotation, head.index)?;
@@ -68,6 +68,9 @@ impl Keys {
         &self.records
     }
 }
+
+/// Changes of key that are followed. A log that has more cannot be told from one that is to fill a monitor's disk.
+const MOST_CHANGES: usize = 1_000;
 
 #[cfg(test)]
 mod tests;

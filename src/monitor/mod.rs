@@ -15,7 +15,7 @@
 //! 1. A checkpoint is believed only after it was shown, by hashes led to its own root, to continue the one believed before,
 //!    and after it is durable in the state directory.
 //! 2. A fork or rollback is durable, with both notes, before it is told; and stands until somebody removes it. While it
-//!    stands nothing is believed.
+//!    stands nothing is believed. If it cannot be written down, it is told all the same, and stands as long as the process does.
 //! 3. Only a checkpoint that the log's key has signed is evidence. A tile that does not fit is not.
 
 pub mod fault;

@@ -123,20 +123,25 @@ impl State {
         }
     }
 
-    /// The checkpoint of the log called `origin` that was believed last, if there is one.
+    /// The checkpoint that was believed last, if there is one: signed by one of `keys`, as when it was written.
     ///
     /// # Errors
     /// [`StateError`], but for [`StateError::InUse`].
-    pub fn kept(&self, origin: &str) -> Result<Option<Kept>, StateError> {
+    pub fn kept(&self, keys: &Keys) -> Result<Option<Kept>, StateError> {
         let path = self.dir.join(CHECKPOINT);
         let Some((note, since)) = read(&path)? else { return Ok(None) };
-        let Some((size, root)) = Checkpoint::stated(&note) else {
-            return Err(StateError::Malformed { path, expected: "a checkpoint" });
-        };
-        if !note.starts_with(format!("{origin}\n").as_bytes()) {
+        let origin = keys.origin();
+        if Checkpoint::stated(&note).is_some() && !note.starts_with(format!("{origin}\n").as_bytes()) {
             return Err(StateError::OtherLog { path, origin: origin.to_owned() });
         }
-        Ok(Some(Kept { note, size, root, since }))
+        // What changed on the disk is not to pass for what the log showed.
+        let Ok(checkpoint) = keys.open(&note) else {
+            return Err(StateError::Malformed {
+                path,
+                expected: "a checkpoint that the log's key has signed",
+            });
+        };
+        Ok(Some(Kept { size: checkpoint.size(), root: checkpoint.root(), note, since }))
     }
 
     /// The keys that were followed from `pinned`.
@@ -216,9 +221,10 @@ impl State {
         }
     }
 
-    /// The files of what was found: what it was, the kept note, the one that was shown.
-    pub fn evidence_files(&self) -> [PathBuf; 3] {
-        [EVIDENCE, EVIDENCE_KEPT, EVIDENCE_SHOWN].map(|name| self.dir.join(name))
+    /// The files of what was found, as far as they could be written: what it was, the kept note, the one that was shown.
+    pub fn evidence_files(&self) -> Vec<PathBuf> {
+        let files = [EVIDENCE, EVIDENCE_KEPT, EVIDENCE_SHOWN].map(|name| self.dir.join(name));
+        files.into_iter().filter(|file| file.exists()).collect()
     }
 
     fn replace(&self, name: &str, content: &[u8]) -> Result<(), StateError> {

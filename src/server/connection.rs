@@ -156,7 +156,7 @@ where
                 ended = true;
                 serving.as_mut().graceful_shutdown();
                 // Streams that a peer began before it heard of that are still taken.
-                settle = Some(Box::pin(tokio::time::sleep(LINGER)));
+                settle = Some(Box::pin(tokio::time::sleep(QUIET)));
             }
             () = async { if let Some(settle) = &mut settle { settle.await } }, if settle.is_some() => {
                 settle = None;
@@ -174,13 +174,13 @@ async fn end_of_calls(drain: &Drain, pace: &Pace) {
             Phase::Draining => return,
             // The way back is open.
             Phase::Serving => {}
-            Phase::Closing if pace.may_end(LONG_LINGER) => return,
-            Phase::Holding if pace.may_end(LINGER) => return,
+            Phase::Closing if pace.may_end(LONG_QUIET) => return,
+            Phase::Holding if pace.may_end(QUIET) => return,
             Phase::Closing => {
-                let _ = tokio::time::timeout(LONG_LINGER / 4, drain.reached(Phase::Holding)).await;
+                let _ = tokio::time::timeout(LONG_QUIET / 4, drain.reached(Phase::Holding)).await;
             }
             Phase::Holding => {
-                let _ = tokio::time::timeout(LINGER / 4, drain.begun()).await;
+                let _ = tokio::time::timeout(QUIET / 4, drain.begun()).await;
             }
         }
     }
@@ -263,10 +263,10 @@ const fn mix(z: u64) -> u64 {
 
 /// How long a connection must have been silent to be let go while new ones are still taken: most that are in use bring a
 /// call within it, whose answer then says that it was the last.
-const LONG_LINGER: Duration = Duration::from_secs(1);
+const LONG_QUIET: Duration = Duration::from_secs(1);
 
 /// The same once connections wait for who accepts next.
-const LINGER: Duration = Duration::from_millis(200);
+const QUIET: Duration = Duration::from_millis(200);
 
 /// The least hyper takes for its buffer.
 const SMALLEST_BUFFER: usize = 8192;

@@ -227,6 +227,14 @@ fn whatever_is_changed_dropped_or_added_in_a_bundle_is_found_and_named() {
             format!("policies/{policy}: record "),
         ),
         (
+            "a policy that is here and said to be missing",
+            Box::new(|dir| {
+                let listed = format!("\"policies_missing\": [\"{policy}\"]");
+                edit("manifest.json", "\"policies_missing\": []", &listed)(dir);
+            }),
+            "manifest.json: it says that the log had no text of policy".into(),
+        ),
+        (
             "a change of key that is missing",
             Box::new(remove(&[&format!("keys/{key}"), &format!("keys/{key_index}.tlog-proof")])),
             "keys: manifest.json lists [0, ".into(),

@@ -259,9 +259,11 @@ fn two_roots_of_one_size_are_a_fork() {
     let pem = std::fs::read_to_string(gate.path("log.pem")).unwrap();
     let key = SigningKey::from_pkcs8_pem(Origin::parse(ORIGIN).unwrap(), &pem).unwrap();
     let size = watch.kept_size();
-    middleman.does(move |path, status, body| match path {
-        "/checkpoint" => (200, key.sign(size, &Hash::of(b"another")).into_bytes()),
-        _ => (status, body),
+    // A line that nothing signs, as if another key did, and nothing else answered, does not hide it.
+    let unknown = SigningKey::generate(Origin::parse(ORIGIN).unwrap()).unwrap();
+    middleman.does(move |path, _, body| match path {
+        "/checkpoint" => (200, key.sign_beside(Some(&unknown), size, &Hash::of(b"another")).into_bytes()),
+        _ => (503, body),
     });
     watch.look(middleman.address).finds(1, &["fork"]);
     assert!(watch.state("evidence.json").exists());
@@ -607,7 +609,13 @@ fn what_a_crash_leaves_beside_does_no_harm_and_what_is_damaged_is_not_trusted_an
     std::fs::write(watch.state("evidence.json.partial"), "{").unwrap();
     watch.look(gate.admin).holds();
     let kept = watch.kept();
-    for (content, word) in [(&b"half a no"[..], "not a checkpoint"), (b"", "not a checkpoint")] {
+    // One digit of its size another: it is not what the log showed, and no fork of the log's.
+    let mut changed = kept.clone();
+    let digit = changed.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    changed[digit] = if changed[digit] == b'9' { b'8' } else { b'9' };
+    for (content, word) in
+        [(&b"half a no"[..], "not a checkpoint"), (b"", "not a checkpoint"), (&changed, "not a checkpoint")]
+    {
         std::fs::write(watch.state("checkpoint"), content).unwrap();
         let look = watch.look(gate.admin);
         assert_eq!(look.code, Some(2));

@@ -38,6 +38,16 @@ fn a_manifest_that_contradicts_itself_is_refused() {
         fault(&Manifest { format: "x".into(), ..manifest(true, 9, &[1]) })
             .contains("is not \"portcullis-bundle-v1\"")
     );
+    let epoch = |digit: &str| digit.repeat(64);
+    for missing in [
+        vec!["x".to_owned()],
+        vec![epoch("b"), epoch("a")],
+        vec![epoch("a"), epoch("a")],
+        vec!["\u{1b}[2J".to_owned()],
+    ] {
+        let manifest = Manifest { policies_missing: missing, ..manifest(true, 9, &[1]) };
+        assert!(fault(&manifest).contains("policies_missing is no ascending list"), "{manifest:?}");
+    }
     let more = manifest(true, 9, &[1]).to_json().replacen('{', "{\"more\": 1,", 1);
     assert!(Manifest::parse(more.as_bytes()).is_err(), "what is not known may matter");
 }

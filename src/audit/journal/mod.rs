@@ -302,6 +302,14 @@ impl Journal {
         Committed { index, open }
     }
 
+    /// Whether a decision would be taken, but for room in the queue.
+    ///
+    /// # Errors
+    /// [`Unrecorded`]: why not.
+    pub fn admits(&self) -> Result<(), Unrecorded> {
+        Ok(self.0.queue.admits()?)
+    }
+
     /// Waits until the record leant on is durable; its index, or `None` if it never will be.
     async fn lean(&self, mut lean: Lean, epochs: Epochs) -> Result<Option<u64>, Unrecorded> {
         let Ok(index) = lean.first.wait_for(Option::is_some).await.map(|index| *index) else {

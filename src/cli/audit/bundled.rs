@@ -249,7 +249,7 @@ fn tell(checked: &Checked, key: &VerifierKey, witnessed: Option<&Finding>) -> Re
     writeln!(out, "  {} led to it", count(*checkpoints, "kept checkpoint"))?;
     writeln!(out, "  {} as they name them", count(*policies, "policy text"))?;
     for epoch in &manifest.policies_missing {
-        writeln!(out, "  the log had no text of policy {epoch}")?;
+        writeln!(out, "  the text of policy {epoch} is not here; the bundle says that the log had none")?;
     }
     if let Some(found) = witnessed {
         let told = found.tell(checkpoint.size());

@@ -35,7 +35,7 @@ pub(super) struct FilterArgs {
     /// Whose path begins with this
     #[arg(long, value_name = "PATH")]
     path_prefix: Option<String>,
-    /// Calls that only ask whether a service is alive: exclude, include, or only those
+    /// Calls that only ask whether a service is alive: exclude (as `list` does), include (as `bundle` does), or only
     #[arg(long, value_name = "WORD", value_parser = parse_health_checks)]
     health_checks: Option<HealthChecks>,
 }
