@@ -371,6 +371,19 @@ fn a_key_that_cannot_be_used_is_refused_with_what_to_do_and_the_old_one_signs_on
     let checked = site.command(&["check", "--config", "gate.toml"]);
     assert!(!checked.status.success(), "{checked:?}");
     assert!(String::from_utf8_lossy(&checked.stdout).contains("chmod 600"), "{checked:?}");
+    private(&site.path("says.pem"));
+    let checked = site.command(&["check", "--config", "gate.toml"]);
+    assert!(checked.status.success(), "{checked:?}");
+
+    // A key that is only published is private, too: it has signed, or it will.
+    make_key(&site, "next.pem");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o640);
+    std::fs::set_permissions(site.path("next.pem"), mode).unwrap();
+    site.edit_config("key_file = \"says.pem\"", "key_file = \"says.pem\"\nalso_publish = [\"next.pem\"]");
+    let checked = site.command(&["check", "--config", "gate.toml"]);
+    assert!(!checked.status.success(), "{checked:?}");
+    let said = String::from_utf8_lossy(&checked.stdout);
+    assert!(said.contains("assertion.also_publish") && said.contains("chmod 600"), "{said}");
 }
 
 /// A program of the document, and what runs it.
