@@ -38,6 +38,23 @@ fn a_manifest_that_contradicts_itself_is_refused() {
         fault(&Manifest { format: "x".into(), ..manifest(true, 9, &[1]) })
             .contains("is not \"portcullis-bundle-v1\"")
     );
+    let asked = |name: &str, value: &str| Manifest {
+        asked: BTreeMap::from([(name.to_owned(), value.to_owned())]),
+        ..manifest(true, 9, &[1])
+    };
+    for time_alone in [asked("from", "x"), asked("to", "x"), asked("health_checks", "include")] {
+        assert_eq!(Manifest::parse(time_alone.to_json().as_bytes()).unwrap(), time_alone);
+    }
+    for (name, value) in [("subject", "alice"), ("health_checks", "exclude"), ("of a later version", "")] {
+        assert!(fault(&asked(name, value)).contains(&format!("complete, and was asked for by {name:?}")));
+    }
+    let missing =
+        |epochs: &[String]| Manifest { policies_missing: epochs.to_vec(), ..manifest(true, 9, &[1]) };
+    let (one, other) = ("a".repeat(64), "b".repeat(64));
+    assert!(Manifest::parse(missing(&[one.clone(), other.clone()]).to_json().as_bytes()).is_ok());
+    assert!(fault(&missing(&[other, one.clone()])).contains("not in order"));
+    assert!(fault(&missing(&[one.clone(), one])).contains("not in order"));
+    assert!(fault(&missing(&["\u{1b}[2J".to_owned()])).contains("is no policy's epoch"));
     let more = manifest(true, 9, &[1]).to_json().replacen('{', "{\"more\": 1,", 1);
     assert!(Manifest::parse(more.as_bytes()).is_err(), "what is not known may matter");
 }

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::cosigned::{self, Finding};
 use crate::audit::bundle::{BundleFault, Checker, Report};
 use crate::audit::checkpoint::{VerifierKey, WitnessPolicy};
+use crate::audit::hash::Hash;
 use crate::cli::Outcome;
 use crate::cli::out::{Paint, count, grouped, printable};
 
@@ -81,15 +82,16 @@ fn check(dir: &Path, key: &VerifierKey) -> Result<Checked> {
         }
     }
     for epoch in &files.policies {
-        let text = read(&dir.join("policies").join(epoch), LONGEST_POLICY)?;
-        if let Err(fault) = checker.policy(epoch, &text) {
+        let path = dir.join("policies").join(epoch);
+        let text = File::open(&path).and_then(Hash::of_all).with_context(|| path.display().to_string())?;
+        if let Err(fault) = checker.policy(epoch, text) {
             return Ok(Err(told(fault)));
         }
     }
     Ok(checker.finish().map_err(told))
 }
 
-/// The checkpoint and those that were kept, as far as the policy's quorum has cosigned them.
+/// The checkpoint that all records are under, as far as the policy's quorum has cosigned it. Earlier ones cover less.
 fn judge(dir: &Path, policy: &WitnessPolicy) -> Result<Finding> {
     Ok(cosigned::judge(policy, &[read(&dir.join("checkpoint"), LONGEST)?]))
 }
@@ -249,7 +251,8 @@ fn tell(checked: &Checked, key: &VerifierKey, witnessed: Option<&Finding>) -> Re
     writeln!(out, "  {} led to it", count(*checkpoints, "kept checkpoint"))?;
     writeln!(out, "  {} as they name them", count(*policies, "policy text"))?;
     for epoch in &manifest.policies_missing {
-        writeln!(out, "  the log had no text of policy {epoch}")?;
+        let epoch = printable(epoch);
+        writeln!(out, "  no text of policy {epoch}; manifest.json says that the log had none")?;
     }
     if let Some(found) = witnessed {
         let told = found.tell(checkpoint.size());
@@ -285,6 +288,3 @@ fn tell_json(checked: &Checked, key: &VerifierKey, witnessed: Option<&Finding>) 
 
 /// The longest file of a bundle but a policy, bytes: a manifest of a million records.
 const LONGEST: u64 = 16 << 20;
-
-/// The longest policy, bytes.
-const LONGEST_POLICY: u64 = 1 << 30;
