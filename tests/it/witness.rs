@@ -198,7 +198,8 @@ fn checkpoints_are_cosigned_and_shown_and_verify_under_a_policy_in_every_mode() 
         );
         assert_eq!(verify("bad.policy").status.code(), Some(1));
         // What they have said goes along with records that are given away.
-        let made = site.command(&["audit", "bundle", "--kind", "decision", "--log", "log", "--out", "case"]);
+        let of = ["audit", "bundle", "--path-prefix", "/public/", "--kind", "decision"];
+        let made = site.command(&[&of[..], &["--log", "log", "--out", "case"]].concat());
         assert!(made.status.success(), "{mode}: {made:?}");
         let verify = |policy: &str| {
             let given = ["audit", "verify", "case", "--vkey", &site.vkey, "--policy", policy, "--json"];
@@ -208,6 +209,12 @@ fn checkpoints_are_cosigned_and_shown_and_verify_under_a_policy_in_every_mode() 
         };
         assert_eq!(verify("good.policy"), (Some(0), true.into(), true.into()), "{mode}");
         assert_eq!(verify("bad.policy"), (Some(1), true.into(), false.into()), "{mode}");
+        // Without what one of them has said it still holds, and is cosigned no more.
+        let mut find = Command::new("find");
+        find.arg(site.path("case")).args(["-type", "f", "-exec", "sed", "-i"]);
+        let dropped = find.args(["/^[^ ]* south.example.com/d", "{}", "+"]).status().unwrap();
+        assert!(dropped.success());
+        assert_eq!(verify("good.policy"), (Some(1), true.into(), false.into()), "{mode}");
     }
 }
 
