@@ -20,7 +20,7 @@ use super::checkpoint::{Checkpoint, CheckpointError, KeyChain, RotationError, Ve
 use super::hash::Hash;
 use super::merkle::proof::{InclusionError, verify_inclusion};
 use super::proof::{ConsistencyProof, GrowthError, ProofFormatError, RecordProof};
-use super::record::Record;
+use super::record::{Kind, Record};
 use super::verify::keys::Keys;
 
 #[cfg(test)]
@@ -38,14 +38,15 @@ pub struct Manifest {
     pub size: u64,
     /// What was asked for, in the words of `portcullis audit bundle`.
     pub asked: BTreeMap<String, String>,
-    /// Whether every record from the first to the last of `records` is here. Otherwise the bundle shows that its records are
-    /// in the log, and not that there are no others.
+    /// Whether nothing but a range of time was asked for and every record from the first to the last of `records` is here.
+    /// Otherwise the bundle shows that its records are in the log, and not that there are no others.
     pub complete: bool,
     /// The records' indexes, ascending.
     pub records: Vec<u64>,
     /// The indexes of the records in `keys`, ascending.
     pub keys: Vec<u64>,
-    /// The epochs of policies that records name and the log had no text of, hex, ascending.
+    /// The epochs of policies that records name and, says whoever made the bundle, the log had no text of: hex, ascending.
+    /// Nothing shows that it had none.
     pub policies_missing: Vec<String>,
 }
 
@@ -111,6 +112,9 @@ pub enum BundleFault {
         /// What is wrong.
         source: RotationError,
     },
+    /// A record that says nothing of the log's keys.
+    #[error("keys/{0}.json: it is neither the log's first record nor one of kind `key`")]
+    NotOfKeys(u64),
     /// The key given is not one of this log's.
     #[error("keys: nothing here leads to the key given; it is another log's, or came after this bundle")]
     Foreign,
@@ -194,6 +198,9 @@ pub enum ManifestFault {
         /// The first that is not listed.
         missing: u64,
     },
+    /// It says that it is complete, and was asked for less than everything.
+    #[error("it says that the bundle is complete, and was asked for by {0:?}")]
+    Narrowed(String),
     /// It lists nothing.
     #[error("it lists no record")]
     Empty,
@@ -260,6 +267,11 @@ impl Manifest {
     /// [`ManifestFault`].
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestFault> {
         let manifest: Self = serde_json::from_slice(bytes)?;
+        if manifest.complete
+            && let Some(filter) = manifest.narrowed_by()
+        {
+            return Err(ManifestFault::Narrowed(filter.to_owned()));
+        }
         if manifest.format != FORMAT {
             return Err(ManifestFault::Format { found: manifest.format });
         }
@@ -287,6 +299,16 @@ impl Manifest {
             }
             Some(_) => Ok(manifest),
         }
+    }
+
+    /// The first filter that was asked for which leaves records out that lie between others.
+    pub fn narrowed_by(&self) -> Option<&str> {
+        let narrows = |(name, value): &(&String, &String)| match name.as_str() {
+            "from" | "to" => false,
+            "health_checks" => *value != "include",
+            _ => true,
+        };
+        self.asked.iter().find(narrows).map(|(name, _)| name.as_str())
     }
 
     /// The file.
@@ -330,10 +352,13 @@ impl Checker {
     /// Takes up the log's first record or one that changed its key, with its proof.
     ///
     /// # Errors
-    /// [`BundleFault::Record`], [`BundleFault::Key`].
+    /// [`BundleFault::Record`], [`BundleFault::Key`], [`BundleFault::NotOfKeys`].
     pub fn key(&mut self, index: u64, record: &[u8], proof: &[u8]) -> Result<(), BundleFault> {
         let parsed =
             self.prove(index, record, proof).map_err(|source| BundleFault::Record { index, source })?;
+        if index != 0 && parsed.head().kind != Kind::Key {
+            return Err(BundleFault::NotOfKeys(index));
+        }
         if self.key_records.last().is_some_and(|last| *last >= index) {
             return Err(BundleFault::Key { index, source: RotationError::Field("index") });
         }
@@ -396,12 +421,12 @@ impl Checker {
         Ok(())
     }
 
-    /// Checks a policy's text, by its name. After the records.
+    /// Checks a policy's text by its name; `text` is the text's SHA-256. After the records.
     ///
     /// # Errors
     /// [`BundleFault::Policy`], [`BundleFault::PolicyUnnamed`].
-    pub fn policy(&mut self, epoch: &str, text: &[u8]) -> Result<(), BundleFault> {
-        if Hash::of(text).to_string() != epoch {
+    pub fn policy(&mut self, epoch: &str, text: Hash) -> Result<(), BundleFault> {
+        if text.to_string() != epoch {
             return Err(BundleFault::Policy(epoch.to_owned()));
         }
         if !self.named.contains_key(epoch) {
@@ -414,7 +439,7 @@ impl Checker {
     /// All was there: is it all that there must be?
     ///
     /// # Errors
-    /// [`BundleFault::Missing`], [`BundleFault::PolicyMissing`]; [`BundleFault::Foreign`] if the checkpoint was not opened.
+    /// [`BundleFault::Missing`], [`BundleFault::PolicyMissing`], [`BundleFault::Manifest`]; [`BundleFault::Foreign`] if the checkpoint was not opened.
     pub fn finish(self) -> Result<Report, BundleFault> {
         let Some(checkpoint) = self.opened else { return Err(BundleFault::Foreign) };
         if let Some(missing) = self.manifest.records.iter().find(|index| !self.records.contains(index)) {

@@ -1,6 +1,7 @@
 //! SHA-256 as RFC 6962 uses it: leaves and nodes hash under different prefixes, so neither can pass for the other.
 
 use std::fmt;
+use std::io::{self, Read};
 
 use sha2::{Digest, Sha256};
 
@@ -15,6 +16,22 @@ impl Hash {
     /// SHA-256 of `bytes`, without a prefix: epochs, fingerprints, commitments.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    /// SHA-256 of all that `from` gives, without a prefix, in little memory however much that is.
+    ///
+    /// # Errors
+    /// Whatever reading fails with.
+    pub fn of_all(mut from: impl Read) -> io::Result<Self> {
+        let (mut hasher, mut piece) = (Sha256::new(), vec![0; 1 << 16]);
+        loop {
+            match from.read(&mut piece) {
+                Ok(0) => return Ok(Self(hasher.finalize().into())),
+                Ok(read) => hasher.update(piece.get(..read).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// The leaf hash of a record: SHA-256(0x00 ‖ record) (RFC 6962 §2.1).

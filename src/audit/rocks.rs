@@ -224,6 +224,22 @@ impl RocksStore {
     }
 }
 
+impl RocksStore {
+    /// Hands on every policy that is kept: its epoch, and the text, which may be another's.
+    ///
+    /// # Errors
+    /// Whatever keeps them from being read.
+    pub fn policies(&self, visit: &mut dyn FnMut(Hash, &[u8])) -> Result<(), StoreError> {
+        let Some(policies) = self.db.cf_handle(POLICIES) else { return Ok(()) };
+        for entry in self.db.iterator_cf(policies, IteratorMode::Start) {
+            let (epoch, text) = entry?;
+            let epoch = epoch.as_ref().try_into().map_err(|_| StoreError::Malformed("policy"))?;
+            visit(Hash(epoch), &text);
+        }
+        Ok(())
+    }
+}
+
 impl Store for RocksStore {
     /// After an error nothing is written any more, whatever RocksDB would take. On a full disk it would: it keeps looking
     /// for room from a thread of its own, and when there is some, it writes out what it has in memory, begins another

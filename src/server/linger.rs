@@ -19,7 +19,7 @@ pub struct Linger {
 }
 
 impl Linger {
-    /// Ends `stream` on this side, and then reads until its peer has ended it too, for [`LONGEST`] at most.
+    /// Ends `stream` on this side, and then reads until its peer has ended it too, for five seconds at most.
     ///
     /// # Errors
     /// The stream's own, of its end.

@@ -274,6 +274,49 @@ fn whatever_is_changed_dropped_or_added_in_a_bundle_is_found_and_named() {
             "checkpoint: it covers ".into(),
         ),
         (
+            "a policy that is missing, said to be another that no record names",
+            Box::new(edit(
+                "manifest.json",
+                "\"policies_missing\": []",
+                &format!("\"policies_missing\": [\"{}\"]", "0".repeat(64)),
+            )),
+            "which is here, or which no record names".into(),
+        ),
+        (
+            "a policy that is here, said to be missing",
+            Box::new(edit(
+                "manifest.json",
+                "\"policies_missing\": []",
+                &format!("\"policies_missing\": [\"{policy}\"]"),
+            )),
+            format!("it says that the log had no text of policy {policy}, which is here"),
+        ),
+        (
+            "words for the terminal where an epoch belongs",
+            Box::new(edit(
+                "manifest.json",
+                "\"policies_missing\": []",
+                "\"policies_missing\": [\"\\u001b[2J\"]",
+            )),
+            "policies_missing is no ascending list of epochs".into(),
+        ),
+        (
+            "a claim of completeness for what only fits a filter",
+            Box::new(edit("manifest.json", "\"asked\": {}", "\"asked\": {\"subject\": \"alice\"}")),
+            "it says that the bundle is complete, and was asked for by \"subject\"".into(),
+        ),
+        (
+            "a record among those of the keys that is none of them",
+            Box::new(|dir| {
+                for end in ["json", "tlog-proof"] {
+                    let (from, to) = (format!("records/4.{end}"), format!("keys/4.{end}"));
+                    std::fs::copy(dir.join(from), dir.join(to)).unwrap();
+                }
+                edit("manifest.json", "\"keys\": [\n    0,", "\"keys\": [\n    0,\n    4,")(dir);
+            }),
+            "keys/4.json: it is neither".into(),
+        ),
+        (
             "a record nobody lists",
             Box::new(|dir| {
                 edit("manifest.json", "    4,\n", "")(dir);
@@ -292,6 +335,68 @@ fn whatever_is_changed_dropped_or_added_in_a_bundle_is_found_and_named() {
         assert_eq!((code, &said["holds"]), (1, &false.into()), "{what}: {said}");
         assert!(said["fault"].as_str().unwrap().contains(&named), "{what}: {said}");
     }
+}
+
+#[test]
+fn a_policy_that_was_left_out_is_told_of_and_completeness_claimed_for_time_alone() {
+    let (site, old, _) = used_site();
+    let (_elsewhere, dir) = bundle(&site, "whole", &[]);
+    let policy = std::fs::read_dir(dir.join("policies")).unwrap().next().unwrap().unwrap();
+    let epoch = policy.file_name().into_string().unwrap();
+    std::fs::remove_file(policy.path()).unwrap();
+    let manifest = std::fs::read_to_string(dir.join("manifest.json")).unwrap();
+    let said = format!("\"policies_missing\": [\"{epoch}\"]");
+    std::fs::write(dir.join("manifest.json"), manifest.replace("\"policies_missing\": []", &said)).unwrap();
+    let (code, said) = verify(&dir, &old, &[]);
+    assert_eq!((code, &said["policies_missing"]), (0, &serde_json::json!([epoch])), "{said}");
+    let told = Command::new(crate::support::gate::BINARY)
+        .args(["audit", "verify", "--vkey", &old])
+        .arg(&dir)
+        .output()
+        .unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
+    assert!(told.contains(&format!("no text of policy {epoch} is here; manifest.json says")), "{told}");
+    // One record has no gap between its first and its last, and says nothing of others that fit.
+    let (_elsewhere, one) = bundle(&site, "one", &["--kind", "key"]);
+    let (code, said) = verify(&one, &old, &[]);
+    assert_eq!((code, &said["complete"]), (0, &false.into()), "{said}");
+    assert_eq!(said["records"].as_array().unwrap().len(), 1);
+    let (_elsewhere, all) = bundle(&site, "all", &["--from", "24h", "--health-checks", "include"]);
+    assert_eq!(verify(&all, &old, &[]).1["complete"], true);
+}
+
+#[test]
+fn a_kept_policy_that_is_another_s_is_found_and_goes_into_no_bundle() {
+    let (site, _, new) = used_site();
+    let log = site.log_dir();
+    let verified = || {
+        let output = site.command(&["audit", "verify", "--log", "log", "--vkey", &new, "--json"]);
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        (output.status.code(), said["kept_policies"].clone())
+    };
+    let none = serde_json::json!([]);
+    let (code, policies) = verified();
+    assert_eq!((code, &policies["kept"], &policies["bad"]), (Some(0), &2.into(), &none), "{policies}");
+    let epoch = site.records().last().unwrap()["policy"].as_str().unwrap().to_owned();
+    {
+        let families = rocksdb::DB::list_cf(&rocksdb::Options::default(), &log).unwrap();
+        let db = rocksdb::DB::open_cf(&rocksdb::Options::default(), &log, families).unwrap();
+        let policies = db.cf_handle("policies").unwrap();
+        let key: Vec<u8> =
+            (0..64).step_by(2).map(|at| u8::from_str_radix(&epoch[at..at + 2], 16).unwrap()).collect();
+        let mut text = db.get_cf(policies, &key).unwrap().unwrap();
+        *text.last_mut().unwrap() ^= 1;
+        db.put_cf(policies, &key, text).unwrap();
+        db.flush_wal(true).unwrap();
+    }
+    let (code, policies) = verified();
+    assert_eq!(code, Some(1));
+    assert_eq!((&policies["hold"], &policies["bad"]), (&false.into(), &serde_json::json!([epoch])));
+    assert_eq!(site.command(&["audit", "policy", &epoch, "--log", "log"]).status.code(), Some(1));
+    let made = site.command(&["audit", "bundle", "--log", "log", "--out", "new"]);
+    assert_eq!(made.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&made.stderr).contains("is not that policy"), "{made:?}");
+    assert!(!site.path("new").exists());
 }
 
 #[test]
@@ -335,7 +440,7 @@ fn a_bundle_is_checked_by_hand_as_its_readme_says() {
         .split_once("```")
         .unwrap()
         .0;
-    std::fs::write(dir.join("verify.py"), script).unwrap();
+    std::fs::write(dir.parent().unwrap().join("verify.py"), script).unwrap();
     let readme = std::fs::read_to_string(dir.join("README.md")).unwrap();
     let commands: Vec<&str> = readme.lines().filter_map(|line| line.strip_prefix("    ")).collect();
     let [_, by_hand, policies] = commands[..] else { panic!("{commands:?}") };

@@ -197,6 +197,24 @@ fn checkpoints_are_cosigned_and_shown_and_verify_under_a_policy_in_every_mode() 
             (&true.into(), &"s".into())
         );
         assert_eq!(verify("bad.policy").status.code(), Some(1));
+        // What they have said goes along with records that are given away.
+        let of = ["audit", "bundle", "--path-prefix", "/public/", "--kind", "decision"];
+        let made = site.command(&[&of[..], &["--log", "log", "--out", "case"]].concat());
+        assert!(made.status.success(), "{mode}: {made:?}");
+        let verify = |policy: &str| {
+            let given = ["audit", "verify", "case", "--vkey", &site.vkey, "--policy", policy, "--json"];
+            let output = site.command(&given);
+            let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+            (output.status.code(), told["holds"].clone(), told["cosigned"]["met"].clone())
+        };
+        assert_eq!(verify("good.policy"), (Some(0), true.into(), true.into()), "{mode}");
+        assert_eq!(verify("bad.policy"), (Some(1), true.into(), false.into()), "{mode}");
+        // Without what one of them has said it still holds, and is cosigned no more.
+        let mut find = Command::new("find");
+        find.arg(site.path("case")).args(["-type", "f", "-exec", "sed", "-i"]);
+        let dropped = find.args(["/^[^ ]* south.example.com/d", "{}", "+"]).status().unwrap();
+        assert!(dropped.success());
+        assert_eq!(verify("good.policy"), (Some(1), true.into(), false.into()), "{mode}");
     }
 }
 

@@ -38,6 +38,16 @@ fn a_manifest_that_contradicts_itself_is_refused() {
         fault(&Manifest { format: "x".into(), ..manifest(true, 9, &[1]) })
             .contains("is not \"portcullis-bundle-v1\"")
     );
+    let asked = |name: &str, value: &str| Manifest {
+        asked: BTreeMap::from([(name.to_owned(), value.to_owned())]),
+        ..manifest(true, 9, &[1])
+    };
+    for time_alone in [asked("from", "x"), asked("to", "x"), asked("health_checks", "include")] {
+        assert_eq!(Manifest::parse(time_alone.to_json().as_bytes()).unwrap(), time_alone);
+    }
+    for (name, value) in [("subject", "alice"), ("health_checks", "exclude"), ("of a later version", "")] {
+        assert!(fault(&asked(name, value)).contains(&format!("complete, and was asked for by {name:?}")));
+    }
     let epoch = |digit: &str| digit.repeat(64);
     for missing in [
         vec!["x".to_owned()],

@@ -148,16 +148,18 @@ impl Bundle<'_> {
         }
         self.kept((first, last), size, &origin)?;
         let policies_missing = self.policies(records)?;
-        let manifest = Manifest {
+        let mut manifest = Manifest {
             format: FORMAT.to_owned(),
             origin,
             size,
             asked: args.filter.said(),
-            complete: last - first + 1 == records.len() as u64,
+            complete: false,
             records: records.iter().map(|(index, _)| *index).collect(),
             keys,
             policies_missing,
         };
+        // A filter may happen to fit all records between two. Who reads `complete` would take it for an answer to the filter.
+        manifest.complete = manifest.narrowed_by().is_none() && last - first + 1 == records.len() as u64;
         self.file("checkpoint", self.note.as_bytes())?;
         self.file("manifest.json", manifest.to_json().as_bytes())?;
         self.file("README.md", README.as_bytes())?;
@@ -212,7 +214,7 @@ impl Bundle<'_> {
             match self.store.policy(hash)? {
                 Some(text) if Hash::of(&text) == hash => self.file(&format!("policies/{epoch}"), &text)?,
                 Some(_) => bail!(
-                    "what is kept as the text of policy {epoch} is not it; a gate that serves by it puts it right"
+                    "what the log keeps under policy {epoch} is not that policy; `portcullis audit verify` tells more"
                 ),
                 None => missing.push(epoch),
             }

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::cosigned::{self, Finding};
 use crate::audit::bundle::{BundleFault, Checker, Report};
 use crate::audit::checkpoint::{VerifierKey, WitnessPolicy};
+use crate::audit::hash::Hash;
 use crate::cli::Outcome;
 use crate::cli::out::{Paint, count, grouped, printable};
 
@@ -27,9 +28,13 @@ pub(super) fn is_at(path: &Path) -> bool {
 /// If a file of it or the policy cannot be read.
 pub(super) fn run(dir: &Path, key: &VerifierKey, policy: Option<&Path>, in_json: bool) -> Result<Outcome> {
     let policy = policy.map(|path| cosigned::read_policy(path, key)).transpose()?;
-    let checked = check(dir, key)?;
-    let witnessed = match (&checked, policy) {
-        (Ok(_), Some(policy)) => Some(judge(dir, &policy)?),
+    let files = Files::of(dir)?;
+    let checked = match &files {
+        Ok(files) => check(files, key)?,
+        Err(why) => Err(why.clone()),
+    };
+    let witnessed = match (&files, &checked, policy) {
+        (Ok(files), Ok(report), Some(policy)) => Some(files.judge(&policy)?.covering(last(report))),
         _ => None,
     };
     if in_json {
@@ -44,11 +49,7 @@ pub(super) fn run(dir: &Path, key: &VerifierKey, policy: Option<&Path>, in_json:
 /// What is not as it must be, for people.
 type Checked = Result<Report, String>;
 
-fn check(dir: &Path, key: &VerifierKey) -> Result<Checked> {
-    let files = match Files::of(dir)? {
-        Ok(files) => files,
-        Err(why) => return Ok(Err(why)),
-    };
+fn check(files: &Files, key: &VerifierKey) -> Result<Checked> {
     let told = |fault: BundleFault| fault.to_string();
     let (manifest, note) = match (files.top("manifest.json")?, files.top("checkpoint")?) {
         (Some(manifest), Some(note)) => (manifest, note),
@@ -81,17 +82,18 @@ fn check(dir: &Path, key: &VerifierKey) -> Result<Checked> {
         }
     }
     for epoch in &files.policies {
-        let text = read(&dir.join("policies").join(epoch), LONGEST_POLICY)?;
-        if let Err(fault) = checker.policy(epoch, &text) {
+        let path = files.dir.join("policies").join(epoch);
+        let text = File::open(&path).and_then(Hash::of_all).with_context(|| path.display().to_string())?;
+        if let Err(fault) = checker.policy(epoch, text) {
             return Ok(Err(told(fault)));
         }
     }
     Ok(checker.finish().map_err(told))
 }
 
-/// The checkpoint and those that were kept, as far as the policy's quorum has cosigned them.
-fn judge(dir: &Path, policy: &WitnessPolicy) -> Result<Finding> {
-    Ok(cosigned::judge(policy, &[read(&dir.join("checkpoint"), LONGEST)?]))
+/// The last record of a bundle that holds.
+fn last(report: &Report) -> u64 {
+    report.manifest.records.last().copied().unwrap_or_default()
 }
 
 /// A bundle's files by what they are; any other file is a fault.
@@ -170,6 +172,14 @@ impl Files {
         Ok(Ok(ones))
     }
 
+    /// The kept checkpoints and the one that all lead to, as far as the policy's quorum has cosigned them: another quorum than the
+    /// log's may have cosigned only an earlier one.
+    fn judge(&self, policy: &WitnessPolicy) -> Result<Finding> {
+        let kept = self.checkpoints.iter().map(|size| self.dir.join("checkpoints").join(size.to_string()));
+        let notes = kept.chain([self.dir.join("checkpoint")]).map(|path| read(&path, LONGEST));
+        Ok(cosigned::judge(policy, &notes.collect::<Result<Vec<_>>>()?))
+    }
+
     fn top(&self, name: &str) -> Result<Option<Vec<u8>>> {
         self.top.contains(name).then(|| read(&self.dir.join(name), LONGEST)).transpose()
     }
@@ -225,15 +235,14 @@ fn tell(checked: &Checked, key: &VerifierKey, witnessed: Option<&Finding>) -> Re
     };
     let Report { manifest, keys, checkpoint, checkpoints, policies } = report;
     writeln!(out, "{} {}", paint.good("the bundle holds:"), key.name())?;
-    let (first, last) = (manifest.records.first().copied(), manifest.records.last().copied());
-    let (first, last) = (first.unwrap_or_default(), last.unwrap_or_default());
+    let first = manifest.records.first().copied().unwrap_or_default();
     let records = manifest.records.len() as u64;
     writeln!(
         out,
         "  {} from {} to {}, each in the log",
         count(records, "record"),
         grouped(first),
-        grouped(last)
+        grouped(last(report))
     )?;
     let complete = "none between them is missing";
     writeln!(
@@ -249,10 +258,11 @@ fn tell(checked: &Checked, key: &VerifierKey, witnessed: Option<&Finding>) -> Re
     writeln!(out, "  {} led to it", count(*checkpoints, "kept checkpoint"))?;
     writeln!(out, "  {} as they name them", count(*policies, "policy text"))?;
     for epoch in &manifest.policies_missing {
-        writeln!(out, "  the text of policy {epoch} is not here; the bundle says that the log had none")?;
+        let epoch = printable(epoch);
+        writeln!(out, "  no text of policy {epoch} is here; manifest.json says that the log had none")?;
     }
     if let Some(found) = witnessed {
-        let told = found.tell(checkpoint.size());
+        let told = found.tell(last(report) + 1);
         writeln!(out, "  {}", if found.holds() { told } else { paint.bad(&told) })?;
     }
     writeln!(out, "  key {key}")?;
@@ -285,6 +295,3 @@ fn tell_json(checked: &Checked, key: &VerifierKey, witnessed: Option<&Finding>) 
 
 /// The longest file of a bundle but a policy, bytes: a manifest of a million records.
 const LONGEST: u64 = 16 << 20;
-
-/// The longest policy, bytes.
-const LONGEST_POLICY: u64 = 1 << 30;

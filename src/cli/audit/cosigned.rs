@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use crate::audit::checkpoint::{Checkpoint, Note, VerifierKey, WitnessPolicy};
+use crate::cli::out::grouped;
 use crate::clock::Timestamp;
 
 /// What a log's checkpoints are worth under a policy.
@@ -17,6 +18,13 @@ pub(super) enum Finding {
         size: u64,
         /// The policy's names of those who cosigned it, each with the time in seconds since 1970.
         by: Vec<(String, u64)>,
+    },
+    /// The largest that meets it does not cover all that was asked for.
+    Short {
+        /// How many records it covers.
+        size: u64,
+        /// The last record that was asked for.
+        last: u64,
     },
     /// None meets it.
     None,
@@ -62,6 +70,14 @@ impl Finding {
         matches!(self, Self::Cosigned { .. })
     }
 
+    /// The same where it matters only whether all records up to `last` are cosigned.
+    pub(super) fn covering(self, last: u64) -> Self {
+        match self {
+            Self::Cosigned { size, .. } if size <= last => Self::Short { size, last },
+            found => found,
+        }
+    }
+
     /// For people; the log has `records`.
     pub(super) fn tell(&self, records: u64) -> String {
         match self {
@@ -76,6 +92,11 @@ impl Finding {
                     ),
                 }
             }
+            Self::Short { size, last } => format!(
+                "only records below {} are cosigned by as many as the policy asks for, and not those up to {}",
+                grouped(*size),
+                grouped(*last)
+            ),
             Self::None => "no checkpoint of it is cosigned by as many as the policy asks for".to_owned(),
             Self::Bad(what) => what.clone(),
         }
@@ -89,6 +110,7 @@ impl Finding {
                 "size": size,
                 "by": by.iter().map(|(name, time)| json!({ "name": name, "time": at(*time) })).collect::<Vec<_>>(),
             }),
+            Self::Short { size, .. } => json!({ "met": false, "size": size }),
             Self::None => json!({ "met": false }),
             Self::Bad(what) => json!({ "met": false, "fault": what }),
         }
@@ -135,6 +157,11 @@ mod tests {
         );
         assert!(found.tell(9).contains("the other 4"), "{}", found.tell(9));
         assert_eq!(found.json()["by"][0]["time"], "2023-11-14T22:13:20.000000Z");
+        let found = found.covering(4);
+        assert!(found.holds(), "record 4 is the last of five");
+        let found = found.covering(5);
+        assert_eq!(found, Finding::Short { size: 5, last: 5 });
+        assert!(!found.holds() && found.json()["met"] == false);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! | [`consistency`] | that the log has only grown: the same |
 //! | [`bundle`] | some records, with all that it takes to check them elsewhere: made, and checked by `bundled` |
 //! | [`policy`] | the text of a policy that was in force |
+//! | `kept_policies` | the policies that are kept with a log, held to their epochs |
 //! | `filter` | which records are meant |
 //! | `cosigned` | which of its checkpoints enough witnesses have cosigned |
 //! | `table` | records as rows for people |
@@ -26,6 +27,7 @@ pub mod create;
 mod evidence;
 pub mod export;
 mod filter;
+mod kept_policies;
 pub mod list;
 pub mod mark;
 pub mod policy;

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::bundled;
 use super::cosigned::{self, Finding};
 use super::evidence::{Evidence, Failure, NotKept, Verdict};
+use super::kept_policies::KeptPolicies;
 use super::source;
 use crate::app;
 use crate::app::log::LogError;
@@ -101,17 +102,35 @@ pub fn run(args: &Args) -> Result<Outcome> {
         }
         Err(error) => error,
     })?;
-    let witnessed = witnessed.as_ref();
-    if args.json { tell_json(&verdict, &key, witnessed) } else { tell(&verdict, &key, extended, witnessed) }?;
+    let policies = KeptPolicies::of(&evidence)?;
+    let beside = Beside { extended, witnessed: witnessed.as_ref(), policies: policies.as_ref() };
+    if args.json { tell_json(&verdict, &key, beside) } else { tell(&verdict, &key, beside) }?;
     match verdict {
         Verdict::Fails(_) => Ok(Outcome::DoesNotHold),
-        Verdict::Holds(_) if witnessed.is_some_and(|found| !found.holds()) => Ok(Outcome::DoesNotHold),
+        Verdict::Holds(_) if !beside.holds() => Ok(Outcome::DoesNotHold),
         Verdict::Holds(_) => {
             if let (Some(path), Some(note)) = (&args.keep, latest) {
                 files::write_public(path, &note).context("--keep")?;
             }
             Ok(Outcome::Fine)
         }
+    }
+}
+
+/// What was looked at beside the records.
+#[derive(Clone, Copy)]
+struct Beside<'a> {
+    /// The size of the checkpoint that the log was held against, if there was one.
+    extended: Option<u64>,
+    /// Who has cosigned it, if that was asked.
+    witnessed: Option<&'a Finding>,
+    /// The policies that are kept with it.
+    policies: Option<&'a KeptPolicies>,
+}
+
+impl Beside<'_> {
+    fn holds(&self) -> bool {
+        self.witnessed.is_none_or(Finding::holds) && self.policies.is_none_or(KeptPolicies::hold)
     }
 }
 
@@ -170,13 +189,7 @@ fn progress_bar(evidence: &Evidence) -> Result<ProgressBar> {
     Ok(ProgressBar::new(0).with_style(ProgressStyle::with_template(template)?))
 }
 
-/// `extended` is the size of the checkpoint that the log was held against, if there was one.
-fn tell(
-    verdict: &Verdict,
-    key: &VerifierKey,
-    extended: Option<u64>,
-    witnessed: Option<&Finding>,
-) -> Result<()> {
+fn tell(verdict: &Verdict, key: &VerifierKey, beside: Beside<'_>) -> Result<()> {
     let paint = Paint::of_stdout();
     let mut out = std::io::stdout().lock();
     match verdict {
@@ -185,13 +198,19 @@ fn tell(
             let last = last_time.map(|time| format!(", the last of {time}")).unwrap_or_default();
             writeln!(out, "  {}{last}", count(*records, "record"))?;
             writeln!(out, "  {} met, each signed", count(*checkpoints, "checkpoint"))?;
-            if let Some(size) = extended {
+            if let Some(size) = beside.extended {
                 writeln!(out, "  extends the kept checkpoint of {}", count(size, "record"))?;
             }
-            if let Some(found) = witnessed {
+            if let Some(found) = beside.witnessed {
                 let told = found.tell(*records);
                 let told = if found.holds() { told } else { paint.bad(&told).to_string() };
                 writeln!(out, "  {told}")?;
+            }
+            if let Some(found) = beside.policies {
+                for told in found.tell() {
+                    let told = if found.hold() { told } else { paint.bad(&told).to_string() };
+                    writeln!(out, "  {told}")?;
+                }
             }
             writeln!(out, "  key {key}")?;
             tell_keys(&mut out, keys, key)?;
@@ -230,7 +249,7 @@ fn tell_keys(out: &mut impl Write, keys: &KeyChain, given: &VerifierKey) -> Resu
     Ok(())
 }
 
-fn tell_json(verdict: &Verdict, key: &VerifierKey, witnessed: Option<&Finding>) -> Result<()> {
+fn tell_json(verdict: &Verdict, key: &VerifierKey, beside: Beside<'_>) -> Result<()> {
     let mut answer = match verdict {
         Verdict::Holds(report) => json!({
             "holds": true,
@@ -249,8 +268,9 @@ fn tell_json(verdict: &Verdict, key: &VerifierKey, witnessed: Option<&Finding>) 
             "fault": failure.what,
         }),
     };
-    if let (Some(found), Some(answer)) = (witnessed, answer.as_object_mut()) {
-        answer.insert("cosigned".into(), found.json());
+    if let Some(answer) = answer.as_object_mut() {
+        answer.extend(beside.witnessed.map(|found| ("cosigned".to_owned(), found.json())));
+        answer.extend(beside.policies.map(|found| ("kept_policies".to_owned(), found.json())));
     }
     Ok(writeln!(std::io::stdout(), "{answer}")?)
 }
@@ -264,7 +284,8 @@ fn keys_json(keys: &KeyChain) -> Vec<serde_json::Value> {
 const AFTER_HELP: &str = "\
 Reads every record, in order, and checks the chain from each record to the next, the Merkle tree over all of them, and \
 the signature and root of every stored checkpoint. Works on a stopped log, on one that a gate is writing to, and on an \
-export. If the log does not hold, the first bad index is named. Of a bundle, every record is held to its proof, and the first file that \
+export. If the log does not hold, the first bad index is named. Policies that are kept with a log are held to their epochs, and any that \
+is another's is named. Of a bundle, every record is held to its proof, and the first file that \
 does not hold is named.
 
 If the log's key has changed, any one of its keys will do. With the first one, each change is followed as it comes. With a \
@@ -278,7 +299,7 @@ checkpoint that was kept elsewhere can: see --keep and --against. The gate's own
 With --policy, it also asks that enough witnesses have cosigned a checkpoint of the log, and tells up to which record. The log may have grown since; what has not been cosigned yet rests on the log's own signature.
 
 In JSON: holds, origin, and records, checkpoints, root (base64), last_time, keys (vkey, since: from which record on); or first_bad_index, proven (records below \
-it are under a checkpoint that was met), fault; for a bundle also complete, size, policies, policies_missing; with --policy cosigned: met, size, by.
+it are under a checkpoint that was met), fault; for a log also kept_policies: hold, kept, bad (epochs); for a bundle complete, size, policies (how many), policies_missing; with --policy cosigned: met, size, by.
 
 Examples:
   portcullis audit verify --config gate/portcullis.toml
@@ -289,4 +310,4 @@ Examples:
   portcullis audit verify log.jsonl --vkey \"$(cat log.vkey)\" --json
   portcullis audit verify case-17 --vkey \"$(cat log.vkey)\"
 
-Exit codes: 0 the log holds, 1 it does not or too few have cosigned it, 2 wrong use or unreadable input.";
+Exit codes: 0 the log holds, 1 it does not, too few have cosigned it or a kept policy is another's, 2 wrong use or unreadable input.";
