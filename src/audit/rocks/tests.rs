@@ -79,3 +79,35 @@ fn a_store_that_is_open_is_locked_and_one_that_is_damaged_is_not() {
     let damaged = RocksStore::open(&dir, RocksOptions::default());
     assert!(matches!(damaged, Err(OpenError::Engine { .. })));
 }
+
+fn new_log(dir: &Path) -> RocksStore {
+    let identity = LogIdentity { origin: "gate.example/1".into(), vkey: "none".into() };
+    RocksStore::create(dir, &identity, RocksOptions::default()).unwrap()
+}
+
+#[test]
+fn a_policy_is_kept_under_its_epoch_and_one_that_was_damaged_is_put_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = new_log(&dir.path().join("log"));
+    let (text, epoch) = (b"policy", Hash::of(b"policy"));
+    assert_eq!(store.policy(epoch).unwrap(), None);
+    store.keep_policy(epoch, text).unwrap();
+    store.keep_policy(epoch, text).unwrap();
+    assert_eq!(store.policy(epoch).unwrap().as_deref(), Some(&text[..]));
+    store.db.put_cf(store.family(POLICIES).unwrap(), epoch.0, b"another").unwrap();
+    store.keep_policy(epoch, text).unwrap();
+    assert_eq!(store.policy(epoch).unwrap().as_deref(), Some(&text[..]));
+}
+
+#[test]
+fn a_log_to_which_a_later_version_has_added_something_is_opened_and_that_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let mut store = new_log(&log);
+    store.db.create_cf("of a later version", &Options::default()).unwrap();
+    drop(store);
+    let store = RocksStore::open(&log, RocksOptions::default()).unwrap();
+    assert_eq!(store.identity().unwrap().origin, "gate.example/1");
+    drop(store);
+    assert!(RocksStore::open_read_only(&log).is_ok());
+}
