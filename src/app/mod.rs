@@ -332,8 +332,19 @@ async fn run<U: Future<Output = ()>>(
     // Who hears that the gate is ready may tell it to stop at once.
     let until = until(reloader);
     addresses.tell();
-    ready(&addresses)?;
-    let threshold = serving(successor, &claim, &log, lends);
+    // A store of the embedder's own is not this gate's to give away.
+    let open = || if lends { threshold(&log) } else { None };
+    let threshold = if let Some(successor) = successor {
+        ready(&addresses)?;
+        serving(successor, &claim);
+        open()
+    } else {
+        // Who hears that the gate is ready may want its place at once.
+        let threshold = open();
+        ready(&addresses)?;
+        notify::notify("READY=1");
+        threshold
+    };
     let writer = Some(writer);
     let watching = Some(watching);
     let mut place = Place {
@@ -409,30 +420,22 @@ async fn run<U: Future<Output = ()>>(
     Ok(stopped.map(drop)?)
 }
 
-/// Tells who waits that this gate serves, and opens the place where a successor can ask for its own.
-fn serving(
-    successor: Option<Successor>,
-    claim: &Claim,
-    log: &settings::Log,
-    lends: bool,
-) -> Option<Threshold> {
-    let took_over = successor.is_some();
-    if let Some(successor) = successor {
-        successor.serving();
-        if let Err(error) = claim.sign() {
-            tracing::warn!(%error, "the claim does not name this process");
-        }
+/// Tells the gate whose place this one takes, and the service manager, that this one serves.
+fn serving(successor: Successor, claim: &Claim) {
+    successor.serving();
+    if let Err(error) = claim.sign() {
+        tracing::warn!(%error, "the claim does not name this process");
     }
-    let main = if took_over { format!("\nMAINPID={}", std::process::id()) } else { String::new() };
-    notify::notify(&format!("READY=1{main}"));
-    // A store of the embedder's own is not this gate's to give away.
-    lends.then(|| Threshold::open(&log.state_dir, &log.origin))?.map_or_else(
-        |error| {
+    notify::notify(&format!("READY=1\nMAINPID={}", std::process::id()));
+}
+
+/// The place where a successor can ask for this gate's own.
+fn threshold(log: &settings::Log) -> Option<Threshold> {
+    Threshold::open(&log.state_dir, &log.origin)
+        .inspect_err(|error| {
             tracing::error!(%error, "this gate cannot be replaced while it serves (serve --take-over)");
-            None
-        },
-        Some,
-    )
+        })
+        .ok()
 }
 
 /// The next process that wants this one's place.
