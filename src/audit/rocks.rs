@@ -12,15 +12,19 @@
 //!
 //! Each commit is one write batch over all of them, so a crash leaves all of it or nothing.
 
+mod spent;
+
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
-    Direction, IteratorMode, Options, ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB,
+    DBCompressionType, DBRecoveryMode, Direction, IteratorMode, Options, ReadOptions, WriteBatch,
+    WriteBufferManager, WriteOptions,
 };
 
+use self::spent::Spent;
 use super::hash::Hash;
 use super::merkle::NodeId;
 use super::storage::{Batch, Durability, LogIdentity, Store, StoreError, Visit, Walk};
@@ -31,6 +35,8 @@ pub struct RocksStore {
     write: WriteOptions,
     /// Whether a commit has failed.
     failed: AtomicBool,
+    /// Of a store that is written to for long.
+    spent: Option<Spent>,
     // The working directory RocksDB wants of a secondary; removed with it.
     _scratch: Option<Scratch>,
 }
@@ -173,7 +179,8 @@ impl RocksStore {
                 OpenError::Engine { path, source }
             }
         })?;
-        Self::over(db, options.durability, None).checked(dir)
+        let spent = Spent::follow(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
+        Self { spent: Some(spent), ..Self::over(db, options.durability, None) }.checked(dir)
     }
 
     /// Opens the log in `dir` for reading, whether or not a gate is writing to it, as of this moment.
@@ -202,7 +209,13 @@ impl RocksStore {
     }
 
     fn over(db: DB, durability: Durability, scratch: Option<Scratch>) -> Self {
-        Self { db, write: write_options(durability), failed: AtomicBool::new(false), _scratch: scratch }
+        Self {
+            db,
+            write: write_options(durability),
+            failed: AtomicBool::new(false),
+            spent: None,
+            _scratch: scratch,
+        }
     }
 
     fn checked(self, dir: &Path) -> Result<Self, OpenError> {
@@ -276,6 +289,9 @@ impl Store for RocksStore {
         }
         if let Some(size) = batch.keep {
             write.put_cf(self.family(CHECKPOINTS)?, size.to_be_bytes(), &batch.checkpoint);
+        }
+        if let Some(spent) = &self.spent {
+            spent.wrote(write.size_in_bytes());
         }
         // That a compaction finds no room is no error here: RocksDB tries it again later, and takes writes meanwhile.
         self.db.write_opt(write, &self.write).map_err(|error| {
@@ -440,6 +456,8 @@ fn database_options(options: RocksOptions) -> Options {
     database
         .set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager(options.write_buffer, false));
     database.set_max_background_jobs(2);
+    // Tables go to the disk as they are written, so that no commit's sync waits behind a whole one.
+    database.set_bytes_per_sync(1 << 20);
     database.set_keep_log_file_num(4);
     database.set_max_log_file_size(4 << 20);
     database.set_max_total_wal_size(2 * options.write_buffer as u64);
@@ -452,6 +470,9 @@ fn families(options: RocksOptions) -> Vec<ColumnFamilyDescriptor> {
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(&cache);
     blocks.set_block_size(16 << 10);
+    // Where each block lies is cached like the blocks themselves; else it stays in memory, and grows with the log.
+    blocks.set_cache_index_and_filter_blocks(true);
+    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
     let mut plain = Options::default();
     plain.set_block_based_table_factory(&blocks);
     plain.set_write_buffer_size(options.write_buffer / 4);
