@@ -319,21 +319,25 @@ impl Store for RocksStore {
     }
 
     fn scan(&self, walk: Walk, visit: &mut Visit<'_>) -> Result<(), StoreError> {
-        let (from, direction) = match walk {
-            Walk::Up(from) => (from.to_be_bytes(), Direction::Forward),
-            Walk::Down(from) => (from.to_be_bytes(), Direction::Reverse),
-        };
         let mut read = ReadOptions::default();
         read.fill_cache(false);
         read.set_readahead_size(2 << 20);
-        let records = self.family(RECORDS)?;
-        for entry in self.db.iterator_cf_opt(records, read, IteratorMode::From(&from, direction)) {
-            let (key, bytes) = entry?;
-            if let ControlFlow::Break(()) = visit(index_of(&key)?, &bytes) {
-                break;
+        let mut records = self.db.raw_iterator_cf_opt(self.family(RECORDS)?, read);
+        match walk {
+            Walk::Up(from) => records.seek(from.to_be_bytes()),
+            Walk::Down(from) => records.seek_for_prev(from.to_be_bytes()),
+        }
+        // Key and value lie in the table's block: nothing is copied.
+        while let Some((key, bytes)) = records.item() {
+            if let ControlFlow::Break(()) = visit(index_of(key)?, bytes) {
+                return Ok(());
+            }
+            match walk {
+                Walk::Up(_) => records.next(),
+                Walk::Down(_) => records.prev(),
             }
         }
-        Ok(())
+        Ok(records.status()?)
     }
 
     fn tip(&self) -> Result<Option<Hash>, StoreError> {
