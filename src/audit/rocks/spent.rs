@@ -45,10 +45,11 @@ impl Spent {
     pub(super) fn follow(dir: &Path) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let (dir, told) = (dir.to_owned(), Arc::clone(&shared));
+        let mut kept = Vec::new();
+        // What cannot be looked at goes as RocksDB has it go.
+        let _ = take_up(&dir, &mut kept);
         let follow = move || {
-            let mut kept = Vec::new();
             while told.wait() != State::End {
-                // What cannot be looked at goes as RocksDB has it go.
                 let _ = take_up(&dir, &mut kept);
                 kept.retain(|log: &Log| {
                     let there = log.is_there();
@@ -59,7 +60,6 @@ impl Spent {
                 });
             }
         };
-        shared.tell(State::Look);
         let thread = std::thread::Builder::new().name("spent-logs".into()).spawn(follow)?;
         Ok(Self { shared, thread: Some(thread) })
     }
@@ -182,10 +182,13 @@ mod tests {
 
     use super::*;
 
+    /// A second's steps and more.
+    const LEN: u64 = 256 << 20;
+
     fn log(dir: &Path, name: &str) -> (PathBuf, File) {
         let path = dir.join(name);
-        std::fs::write(&path, vec![7; 8 << 20]).unwrap();
-        let file = File::open(&path).unwrap();
+        let file = File::create(&path).unwrap();
+        file.set_len(LEN).unwrap();
         (path, file)
     }
 
@@ -202,8 +205,6 @@ mod tests {
         let (table_path, table) = log(dir.path(), "000007.sst");
         std::fs::hard_link(&linked_path, dir.path().join("backup")).unwrap();
         let spent = Spent::follow(dir.path()).unwrap();
-        // It has looked once its turn to be idle has come.
-        std::thread::sleep(Duration::from_millis(200));
         for path in [&path, &linked_path, &table_path] {
             std::fs::remove_file(path).unwrap();
         }
@@ -218,9 +219,9 @@ mod tests {
             }
         }
         assert!(seen.len() > 3, "in steps, not at once: {seen:?}");
-        assert_eq!([&kept, &linked, &table].map(len), [8 << 20; 3]);
+        assert_eq!([&kept, &linked, &table].map(len), [LEN; 3]);
         drop(spent);
-        assert_eq!(len(&kept), 8 << 20);
+        assert_eq!(len(&kept), LEN);
         assert!(kept_path.exists());
     }
 
@@ -234,7 +235,7 @@ mod tests {
         let (_, new) = log(dir.path(), "000004.log");
         assert!(!kept[0].is_there());
         kept[0].give_back(&Shared::default());
-        assert_eq!([&old, &new].map(len), [8 << 20; 2]);
+        assert_eq!([&old, &new].map(len), [LEN; 2]);
     }
 
     #[test]
@@ -242,7 +243,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (path, _file) = log(dir.path(), "000004.log");
         let spent = Spent::follow(dir.path()).unwrap();
-        std::thread::sleep(Duration::from_millis(200));
         std::fs::remove_file(path).unwrap();
         spent.wrote(LOOK_EVERY);
         let began = Instant::now();
