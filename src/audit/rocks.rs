@@ -12,8 +12,6 @@
 //!
 //! Each commit is one write batch over all of them, so a crash leaves all of it or nothing.
 
-mod spent;
-
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +22,6 @@ use rocksdb::{
     WriteBufferManager, WriteOptions,
 };
 
-use self::spent::Spent;
 use super::hash::Hash;
 use super::merkle::NodeId;
 use super::storage::{Batch, Durability, LogIdentity, Store, StoreError, Visit, Walk};
@@ -35,8 +32,6 @@ pub struct RocksStore {
     write: WriteOptions,
     /// Whether a commit has failed.
     failed: AtomicBool,
-    /// Of a store that is written to for long.
-    spent: Option<Spent>,
     // The working directory RocksDB wants of a secondary; removed with it.
     _scratch: Option<Scratch>,
 }
@@ -179,8 +174,7 @@ impl RocksStore {
                 OpenError::Engine { path, source }
             }
         })?;
-        let spent = Spent::follow(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
-        Self { spent: Some(spent), ..Self::over(db, options.durability, None) }.checked(dir)
+        Self::over(db, options.durability, None).checked(dir)
     }
 
     /// Opens the log in `dir` for reading, whether or not a gate is writing to it, as of this moment.
@@ -209,13 +203,7 @@ impl RocksStore {
     }
 
     fn over(db: DB, durability: Durability, scratch: Option<Scratch>) -> Self {
-        Self {
-            db,
-            write: write_options(durability),
-            failed: AtomicBool::new(false),
-            spent: None,
-            _scratch: scratch,
-        }
+        Self { db, write: write_options(durability), failed: AtomicBool::new(false), _scratch: scratch }
     }
 
     fn checked(self, dir: &Path) -> Result<Self, OpenError> {
@@ -289,9 +277,6 @@ impl Store for RocksStore {
         }
         if let Some(size) = batch.keep {
             write.put_cf(self.family(CHECKPOINTS)?, size.to_be_bytes(), &batch.checkpoint);
-        }
-        if let Some(spent) = &self.spent {
-            spent.wrote(write.size_in_bytes());
         }
         // That a compaction finds no room is no error here: RocksDB tries it again later, and takes writes meanwhile.
         self.db.write_opt(write, &self.write).map_err(|error| {
